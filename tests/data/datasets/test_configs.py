@@ -1,0 +1,124 @@
+"""The YAML files of the domains and pairs: they compose as a user would write them, and hold every field once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from tlrun.config import DomainSettings, PairSettings
+from tlrun.data.datasets.mnist import Mnist
+from tlrun.data.datasets.mnistm import MnistM
+from tlrun.data.datasets.toy_gaussians import ToyGaussians
+from tlrun.data.datasets.usps import Usps
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+DOMAINS: dict[str, type[DomainSettings]] = {
+    "mnist": Mnist.Config,
+    "mnistm": MnistM.Config,
+    "usps": Usps.Config,
+    "toy_gaussians": ToyGaussians.Config,
+}
+PAIRS = {
+    "mnist_mnistm": ("mnist", "mnistm"),
+    "mnist_usps": ("mnist", "usps"),
+    "usps_mnist": ("usps", "mnist"),
+    "toy_gaussians": ("toy_gaussians", "toy_gaussians"),
+}
+
+Compose = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
+    """Composes the node `data` from overrides, as the command does, in a config that holds nothing else."""
+    monkeypatch.delenv("TLRUN_DATA", raising=False)
+    monkeypatch.delenv("TLRUN_CACHE", raising=False)
+    (tmp_path / "only_data.yaml").write_text(
+        f"defaults:\n  - data: mnist_mnistm\n  - _self_\nhydra:\n  searchpath: ['file://{CONFIGS}']\n"
+    )
+
+    def composed(*overrides: str) -> dict[str, Any]:
+        version = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
+        with initialize_config_dir(str(tmp_path), **version):
+            config = compose("only_data", list(overrides))
+        return OmegaConf.to_container(config.data, resolve=True)
+
+    return composed
+
+
+def typed(data: dict[str, Any]) -> PairSettings:
+    sides = {side: DOMAINS[data[side]["name"]](**data[side]) for side in ("source", "target")}
+    return PairSettings(**{**data, **sides})
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_pair_composes_and_types(node: Compose, name: str) -> None:
+    data = node(f"data={name}")
+    pair = typed(data)
+    assert (pair.source.name, pair.target.name) == PAIRS[name]
+    assert data.keys() == PairSettings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_every_domain_holds_every_field(node: Compose, name: str) -> None:
+    data = node("data=pair", f"domain@data.source={name}", f"domain@data.target={name}")
+    assert data["source"].keys() == DOMAINS[name].model_fields.keys()
+    assert typed(data).source == typed(data).target
+
+
+@pytest.mark.parametrize("base", ["pair", "mnist_mnistm", "mnist_usps", "usps_mnist"])
+def test_either_domain_is_replaced_from_the_command_line(node: Compose, base: str) -> None:
+    pair = typed(
+        node(f"data={base}", "domain@data.source=usps", "domain@data.target=mnistm", "data.source.frame=padded")
+    )
+    assert pair.source == Usps.Config(name="usps", frame="padded")
+    assert pair.target == MnistM.Config(name="mnistm", images="auto")
+
+
+def test_a_free_pair_asks_for_its_domains(node: Compose) -> None:
+    with pytest.raises(Exception, match=r"You must specify 'domain@data\.target', e\.g, domain@data\.target=<OPTION>"):
+        node("data=pair", "domain@data.source=mnist")
+
+
+def test_the_toy_pair_turns_and_shifts_its_target_only(node: Compose) -> None:
+    pair = typed(node("data=toy_gaussians"))
+    source, target = pair.source, pair.target
+    assert isinstance(source, ToyGaussians.Config)
+    assert isinstance(target, ToyGaussians.Config)
+    assert (source.rotation, source.shift, source.draw) == (0.0, (0.0, 0.0), 0)
+    assert (target.rotation, target.shift, target.draw) == (45.0, (1.5, -1.0), 1)
+    assert target.num_rows < source.num_rows
+    assert pair.target_labels == 5
+    assert typed(node("data=toy_gaussians", "data.target.rotation=90")).target.rotation == 90.0
+
+
+def test_digit_pairs_grant_no_target_label_and_fetch_nothing(node: Compose) -> None:
+    for name in ("mnist_mnistm", "mnist_usps", "usps_mnist"):
+        pair = typed(node(f"data={name}"))
+        assert (pair.target_labels, pair.target_val_labels, pair.download) == ("none", "none", False)
+
+
+def test_places_come_from_the_environment(node: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = node()
+    assert (data["root"], data["cache_root"]) == ("data", None)
+    monkeypatch.setenv("TLRUN_DATA", "/some/data")
+    monkeypatch.setenv("TLRUN_CACHE", "/some/cache")
+    data = node()
+    assert (data["root"], data["cache_root"]) == ("/some/data", "/some/cache")
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((*CONFIGS.glob("domain/*.yaml"), *CONFIGS.glob("data/*.yaml"))),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_every_file_opens_with_a_sentence_for_the_list(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert 20 < len(first) <= 120

@@ -1,0 +1,67 @@
+"""The factors of the learning-rate schedules, against their formulas and torch's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from tlrun.engine.schedules import SCHEDULES, Schedule
+
+
+def schedule(name: str, **settings: Any) -> Schedule:
+    common = {"warmup_fraction": 0.0, "per_phase": False}
+    return SCHEDULES[name](**{"name": name, **common, **settings})
+
+
+def torch_factors(make: Any, steps: int) -> list[float]:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = make(optimizer)
+    factors = []
+    for _ in range(steps):
+        factors.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return factors
+
+
+def test_inverse_decay_is_the_formula_of_the_dann_paper() -> None:
+    decay = schedule("inverse_decay", alpha=10.0, beta=0.75)
+    assert [decay.factor(step, 4) for step in range(4)] == pytest.approx(
+        [1.0, 3.5**-0.75, 6.0**-0.75, 8.5**-0.75]
+    )
+
+
+def test_cosine_equals_torchs_annealing() -> None:
+    ours = schedule("cosine", final=0.1)
+    theirs = torch_factors(lambda each: torch.optim.lr_scheduler.CosineAnnealingLR(each, 20, eta_min=0.1), 20)
+    assert [ours.factor(step, 20) for step in range(20)] == pytest.approx(theirs)
+
+
+def test_step_equals_torchs_milestones() -> None:
+    ours = schedule("step", milestones=[0.5, 0.75], gamma=0.2)
+    theirs = torch_factors(lambda each: torch.optim.lr_scheduler.MultiStepLR(each, [10, 15], gamma=0.2), 20)
+    assert [ours.factor(step, 20) for step in range(20)] == pytest.approx(theirs)
+
+
+def test_one_cycle_starts_low_peaks_at_its_rise_and_ends_lowest() -> None:
+    ours = schedule("one_cycle", rise=0.25, start=0.04, final=0.001)
+    factors = [ours.factor(step, 100) for step in range(101)]
+    assert factors[0] == pytest.approx(0.04) and factors[25] == pytest.approx(1.0)
+    assert factors[100] == pytest.approx(0.001)
+    assert factors[:26] == sorted(factors[:26]) and factors[25:] == sorted(factors[25:], reverse=True)
+    assert factors[10] == pytest.approx(0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * 0.4)))
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_warm_up_rises_linearly_to_the_full_rate_and_is_never_zero(name: str) -> None:
+    settings = {"final": 0.0} if name == "cosine" else {}
+    ours = schedule(name, warmup_fraction=0.1, **settings)
+    assert [ours.factor(step, 100) for step in range(11)] == pytest.approx([(step + 1) / 11 for step in range(11)])
+
+
+def test_constant_never_changes() -> None:
+    assert {schedule("constant").factor(step, 7) for step in range(8)} == {1.0}

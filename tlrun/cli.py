@@ -1,0 +1,285 @@
+"""The command line: verbs, exit codes, and what is said at the end. Loads no torch before a run starts."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tlrun import listing
+from tlrun.config import ConfigError
+from tlrun.error_text import did_you_mean
+from tlrun.files import RunError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from tlrun.compose import Plan, Request
+    from tlrun.experiment import Outcome
+
+DONE, FAILED, WRONG = 0, 1, 2
+"""Exit codes: everything asked for is there; a run failed or missed `run.require`; the command or a setting is wrong."""
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Does what the command line asks, and returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except ConfigError as error:
+        _say(*error.problems)
+        return WRONG
+    except KeyboardInterrupt:
+        _say("interrupted before a run started")
+        return FAILED
+    except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if {"--help", "-h"} & set(arguments):
+        print(listing.help_text([listing.config_folder()]))
+        return DONE
+    if "--version" in arguments:
+        print(listing.version_text())
+        return DONE
+    if arguments[:1] == ["list"]:
+        return _list(arguments[1:])
+    if {"--shell-completion", "-sc", "--hydra-help"} & set(arguments):
+        _hydra(arguments, _no_run)
+        return DONE
+    return _train(arguments)
+
+
+def _list(arguments: list[str]) -> int:
+    parser = _Parser(prog="tlrun list", add_help=False)
+    parser.add_argument("what", nargs="?")
+    parser.add_argument("--config-dir", "-cd")
+    chosen = parser.parse_args(arguments)
+    folders = [listing.config_folder(), *([Path(chosen.config_dir)] if chosen.config_dir else [])]
+    print(listing.list_text(chosen.what, folders))
+    return DONE
+
+
+def _train(arguments: list[str]) -> int:
+    """Checks everything, then runs everything. Raises ConfigError before the first run starts."""
+    from tlrun.compose import Request, plan
+
+    options, problems = _parse(arguments)
+    request = Request(
+        tuple(options.overrides),
+        multirun=options.multirun,
+        config_dir=options.config_dir,
+        config_name=options.config_name or "train",
+    )
+    shows = bool(options.cfg or options.info)
+    planned = plan(request, problems=problems, types=not shows)
+    if shows:
+        _hydra([*_flags(options), *planned.overrides], _no_run)
+        return DONE
+    session = Session(arguments, jobs=len(planned.jobs), multirun=planned.multirun)
+    with ExitStack() as stack:
+        stack.enter_context(_console())
+        overrides = list(planned.overrides)
+        if planned.hides_sweep_dir:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tlrun-"))
+            overrides.append(f"hydra.sweep.dir='{folder}'")
+        session.run([*_flags(options), *overrides])
+    return session.report()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}")
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Hydra's options and the overrides, wherever they stand; and what is wrong with the rest."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.__class__ = _Parser  # to tell a wrong option as we tell everything else
+    parser.prog = "tlrun"
+    options, rest = parser.parse_known_intermixed_args(arguments)
+    known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    problems = [_option_problem(text, known) for text in rest if text.startswith("-")]
+    options.overrides += [text for text in rest if not text.startswith("-")]  # argparse stops at an unknown option
+    if options.config_path is not None or options.experimental_rerun is not None:
+        problems.append("--config-path and --experimental-rerun: not offered; your own YAML goes in with --config-dir DIR")
+    if options.multirun and (options.cfg or options.info):
+        problems.append("--cfg and --info show one run; leave -m out")
+    first = arguments[0] if arguments else ""
+    if first.isidentifier() and did_you_mean(first, ["list"]):
+        problems.append(f"{first}: no such verb; did you mean list?")
+        options.overrides.remove(first)
+    return options, problems
+
+
+def _option_problem(text: str, known: Sequence[str]) -> str:
+    name, equals, _ = text.partition("=")
+    if equals:
+        return f"{text}: settings have no dashes before them; write {text.lstrip('-')}"
+    near = did_you_mean(name, known)
+    return f"{text}: no such option{f'; {near}' if near else ''}; see tlrun --help"
+
+
+def _flags(options: argparse.Namespace) -> list[str]:
+    """Hydra's options as Hydra 1.3 needs them: before every override."""
+    flags = ["--multirun"] if options.multirun else []
+    for name in ("cfg", "info", "package", "config_dir", "config_name"):
+        if value := getattr(options, name):
+            flags.append(f"--{name.replace('_', '-')}={value}")
+    return [*flags, "--resolve"] if options.resolve else flags
+
+
+def _hydra(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """Runs `hydra.main` on these arguments. What it refuses it prints, and raises SystemExit."""
+    import hydra
+
+    from tlrun.compose import version_base
+
+    wrapped = hydra.main(config_path=str(listing.config_folder()), config_name="train", **version_base())(job)
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        wrapped()
+    finally:
+        sys.argv = before
+
+
+def _no_run(config: DictConfig) -> None:
+    raise AssertionError("a command that shows something started a run")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one job: its overrides, its exit code, and why where that is not 0."""
+
+    overrides: str
+    code: int
+    reason: str = ""
+
+
+class Session:
+    """The jobs of one command: runs them under Hydra, remembers what came of each, and tells it at the end."""
+
+    def __init__(self, arguments: Sequence[str], *, jobs: int, multirun: bool) -> None:
+        self.command = shlex.join(["tlrun", *arguments])
+        self.jobs = jobs
+        self.multirun = multirun
+        self.results: list[Result] = []
+        self.ended_early = False
+        self.process = os.getpid()
+
+    def run(self, arguments: list[str]) -> None:
+        try:
+            _hydra(arguments, self.job)
+        except KeyboardInterrupt:
+            self.ended_early = True
+            _say(f"interrupted; to go on, give the same command again: {self.command}")
+        except SystemExit:  # the launcher or a callback failed, and Hydra has said how
+            self.ended_early = True
+
+    def job(self, config: DictConfig) -> float | None:
+        """What Hydra calls for each job: returns its selection score, None where there is none, and raises nothing.
+
+        In a process that a launcher started, where nobody could read what this one remembers, a failure is raised.
+        """
+        from hydra.core.hydra_config import HydraConfig
+
+        node = HydraConfig.get()
+        overrides = shlex.join(node.overrides.task)
+        if self.multirun:
+            log.info("run %d%s: %s", node.job.num + 1, f" of {self.jobs}" if self.jobs > 1 else "", overrides)
+        folders = [f"--config-dir={each.path}" for each in node.runtime.config_sources if each.provider == "command-line"]
+        names = [f"--config-name={node.job.config_name}"] if node.job.config_name != "train" else []
+        command = shlex.join(["tlrun", *folders, *names, *node.overrides.task])
+        outcome, code, reason = _attempt(config, command)
+        if os.getpid() != self.process and code != DONE:
+            raise RuntimeError(reason)
+        self.results.append(Result(overrides, code, reason))
+        return None if outcome is None else outcome.score
+
+    def report(self) -> int:
+        """Tells what failed, and returns the exit code."""
+        failures = [result for result in self.results if result.code != DONE]
+        if self.multirun and failures:
+            _say(f"{len(failures)} of {self.jobs} runs failed:")
+            _say(*(f"  {result.overrides}: {result.reason}" for result in failures))
+        elif failures:
+            _say(failures[0].reason)
+        if self.ended_early:
+            return FAILED
+        return min((result.code for result in failures), default=DONE)
+
+
+def _attempt(config: DictConfig, command: str) -> tuple[Outcome | None, int, str]:
+    """One run: its outcome, its exit code, and the reason where that is not 0."""
+    from tlrun.build import typed
+    from tlrun.compose import resolved
+
+    try:
+        settings = typed(resolved(config))
+        from tlrun import experiment
+
+        outcome = experiment.run(settings, command=command)
+    except ConfigError as error:
+        return None, WRONG, "\n".join(error.problems)
+    except RunError as error:
+        return None, FAILED, str(error)
+    except Exception as error:
+        traceback.print_exc()
+        return None, FAILED, f"{type(error).__name__}: {error} (not foreseen: the traceback is above and in log.txt)"
+    print(outcome.folder, flush=True)
+    log.info("%s: %s", outcome.state, _figures(outcome))
+    return (outcome, DONE, "") if outcome.unmet is None else (outcome, FAILED, outcome.unmet)
+
+
+def _figures(outcome: Outcome) -> str:
+    summary = outcome.summary
+    accuracies = [
+        f"{domain} test accuracy {100 * summary[f'{domain}_test_accuracy']:.2f} %"
+        for domain in ("target", "source")
+        if summary.get(f"{domain}_test_accuracy") is not None
+    ]
+    return f"{', '.join(accuracies)} (selected by {summary.get('select')}, epoch {summary.get('selected_epoch')})"
+
+
+@contextmanager
+def _console() -> Iterator[None]:
+    """Shows our log on standard error, above a progress bar where one is drawn."""
+    handler = _Console()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root, own = logging.getLogger(), logging.getLogger("tlrun")
+    level = own.level
+    root.addHandler(handler)
+    own.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        own.setLevel(level)
+
+
+class _Console(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,313 @@
+"""From the command line to settings, by Hydra: every job is composed before any starts, and every mistake is told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tlrun.build import typed
+from tlrun.config import ConfigError
+from tlrun.error_text import unknown
+from tlrun.listing import config_folder
+from tlrun.override_text import choice_problem, first_line, key_problem, missing_choices, package_of, package_problem, unknowable_keys
+
+OWN_SWEEP_DIR = "."
+"""`hydra.sweep.dir` as `configs/train.yaml` has it: Hydra's own files of a sweep go nowhere unless asked for."""
+
+_KEY = re.compile(r"[+~]{0,2}[\w./-]+(@[\w./:-]*)?(\[\d+\])*")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for, before anything is looked up."""
+
+    overrides: tuple[str, ...]
+    multirun: bool = False
+    config_dir: str | None = None
+    config_name: str = "train"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run: the overrides as Hydra can read them, and those of each job in order.
+
+    hides_sweep_dir: Hydra is to keep its own files of the sweep where nobody sees them.
+    """
+
+    overrides: tuple[str, ...]
+    jobs: tuple[tuple[str, ...], ...]
+    multirun: bool
+    hides_sweep_dir: bool
+
+
+def version_base() -> dict[str, str]:
+    """The argument without which Hydra 1.3 behaves as 1.0, and of which 1.4 warns."""
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) -> Plan:
+    """Composes, types and cross-checks every job. Raises ConfigError with all problems, `problems` first among them.
+
+    types False leaves out typing and cross-checks, for commands that only show what was composed.
+    """
+    told = list(problems)
+    overrides = []
+    for text in request.overrides:
+        try:
+            overrides.append(readable(text))
+        except ConfigError as error:
+            told += error.problems
+    with _composer(request) as composer:
+        multirun, jobs, node = composer.expand(overrides, multirun=request.multirun)
+        found: dict[str, list[str]] = {}
+        for job in jobs:
+            label = " ".join(override for override in job if not override.startswith("hydra"))
+            for problem in composer.problems(job, types=types):
+                found.setdefault(problem, []).append(label)
+        told += [*composer.refused.values(), *_located(found, len(jobs))]
+    hides_sweep_dir = multirun and node["sweep"]["dir"] == OWN_SWEEP_DIR
+    launcher = node["runtime"]["choices"].get("hydra/launcher")
+    if hides_sweep_dir and launcher != "basic":
+        told.append(f"hydra.sweep.dir: must be given with hydra/launcher={launcher}, as a folder that its workers see")
+    if told:
+        raise ConfigError(dict.fromkeys(told))
+    return Plan(tuple(overrides), tuple(jobs), multirun, hides_sweep_dir)
+
+
+def readable(text: str) -> str:
+    """An override as Hydra can read it: a value that its grammar refuses is quoted, so `run.require=a>=0.7` is text.
+
+    Raises ConfigError where it is no override at all.
+    """
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        raise ConfigError(f"{text}: not a setting; settings are written key=value, see tlrun --help")
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"{text}: {key!r} is no key; settings are written key=value, see tlrun --help")
+    try:
+        OverridesParser.create().parse_override(text)
+    except Exception:  # 1.3 and 1.4 raise different kinds
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    return text
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Plain values with every interpolation followed. Raises ConfigError where one leads nowhere."""
+    try:
+        return {str(key): value for key, value in _plain(config, resolve=True).items() if key != "hydra"}
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
+
+
+def _plain(config: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    without = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]) if resolve else config
+    plain = OmegaConf.to_container(without, resolve=resolve)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _located(found: dict[str, list[str]], jobs: int) -> list[str]:
+    """The problems, each with the jobs that have it where that is not all of them."""
+    lines = []
+    for problem, labels in found.items():
+        others = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        lines.append(f"{problem} [in {labels[0]}{others}]" if len(labels) < jobs else problem)
+    return lines
+
+
+@contextmanager
+def _composer(request: Request) -> Iterator[_Composer]:
+    """Hydra, set up as `hydra.main` does for such a request."""
+    path = create_config_search_path(str(config_folder()))
+    if request.config_dir is not None:
+        folder = Path(request.config_dir).resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {request.config_dir}: no such folder")
+        path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema", path=None))
+    if base := version_base():
+        hydra.version.setbase(base["version_base"])
+    GlobalHydra.instance().clear()
+    try:
+        yield _Composer(Hydra.create_main_hydra2("tlrun", path), request.config_name)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+class _Composer:
+    """Composes one set of overrides after another, and finds which of them are at fault where Hydra refuses.
+
+    refused: the overrides found at fault by now, and why; they are left out of every later set. hidden: for refused
+    choices, the keys about which nothing can be said without them.
+    """
+
+    def __init__(self, engine: Hydra, config_name: str) -> None:
+        self.hydra = engine
+        self.config_name = config_name
+        self.parser = OverridesParser.create(config_loader=engine.config_loader)
+        self.refused: dict[str, str] = {}
+        self.hidden: dict[str, list[str]] = {}
+        self.last: tuple[list[str], DictConfig, list[str]] | None = None
+
+    def expand(self, overrides: Sequence[str], *, multirun: bool) -> tuple[bool, list[tuple[str, ...]], dict[str, Any]]:
+        """Whether it is a sweep, the overrides of each job, and the node `hydra` that all share, not resolved."""
+        parsed = {override: self.parser.parse_override(override) for override in overrides}
+        fixed = [override for override, each in parsed.items() if not each.is_sweep_override()]
+        config = self.open(fixed) if multirun else self.settle(fixed)[0]
+        node = _plain(config)["hydra"]
+        if not (multirun or str(node["mode"]).endswith("MULTIRUN")):
+            for override in overrides:
+                if override not in fixed:
+                    self.refused[override] = f"{override}: several values need -m (tlrun -m ...); a list is [a,b]"
+            return False, [tuple(fixed)], node
+        for_hydra = [override for override, each in parsed.items() if each.is_hydra_override()]
+        for override in set(for_hydra) - set(fixed):
+            self.refused[override] = f"{override}: Hydra's own settings cannot be swept"
+        if not str(node["sweeper"].get("_target_")).endswith(".BasicSweeper"):
+            return True, [tuple(fixed)], node  # another sweeper chooses the values: each job is checked as it starts
+        given = [f"{key}={value}" for key, value in (node["sweeper"].get("params") or {}).items()]
+        axes = [*given, *(override for override in overrides if override not in for_hydra)]
+        return True, [(*for_hydra, *job) for job in self._product(axes)], node
+
+    def problems(self, overrides: Sequence[str], *, types: bool) -> list[str]:
+        """What is wrong with one job beside the overrides that are refused."""
+        config, problems = self.settle(overrides)
+        if not types:
+            return problems
+        # What a refused choice would have brought is not known, so nothing is said about what stands in its place.
+        hidden = [key for each in overrides for key in self.hidden.get(each, ())]
+        hidden += [package_of(each.partition(":")[0]) for each in problems]
+        if "" in hidden:
+            return problems
+        HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:runtime.cwd}
+        try:
+            settings = typed(resolved(config))
+        except ConfigError as error:
+            unknowable = tuple(f"{key}{end}" for key in hidden for end in ".:")
+            return problems + [each for each in error.problems if not each.startswith(unknowable)]
+        if problems or any(override in self.refused for override in overrides):
+            return problems
+        from tlrun.resolve import check
+
+        return check(settings)
+
+    def settle(self, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+        """The composed config, without overrides that Hydra refuses, and the choices that are still to be made."""
+        kept = [override for override in overrides if override not in self.refused]
+        if self.last is not None and self.last[0] == kept:
+            return self.last[1:]
+        problems: list[str] = []
+        try:
+            config = self._compose(kept, RunMode.RUN)
+        except Exception as error:  # composing runs Hydra alone, which raises many kinds; what is wrong is found out here
+            config = self._without_refused(kept)
+            for key in missing_choices(_plain(config)["hydra"]["runtime"]["choices"]):
+                if not any(override.startswith(f"{key}=") for override in self.refused):
+                    problems.append(f"{key}: must be given{unknown('', self._options(key.partition('@')[0]))}")
+            if not problems and not any(override in self.refused for override in kept):
+                problems.append(first_line(error))
+        self.last = (kept, config, problems)
+        return config, problems
+
+    def open(self, overrides: Sequence[str]) -> DictConfig:
+        """Composes, leaving out what is refused, with choices that are still to be made left open."""
+        kept = [override for override in overrides if override not in self.refused]
+        try:
+            return self._compose(kept, RunMode.MULTIRUN)
+        except Exception:
+            return self._without_refused(kept)
+
+    def _without_refused(self, overrides: Sequence[str]) -> DictConfig:
+        """Composes without the overrides that are at fault, which it finds: choices first, values after them.
+
+        Choices that name a package come second, since it is another choice that makes the place for them.
+        """
+        try:
+            config = self._compose([], RunMode.MULTIRUN)
+        except Exception as error:
+            raise ConfigError(f"{self.config_name}: {first_line(error)}") from error
+        parsed = {override: self.parser.parse_override(override) for override in overrides}
+        rank = {override: 2 - self._chooses(each) * (2 - ("@" in override)) for override, each in parsed.items()}
+        accepted: list[str] = []
+        for stage in range(3):
+            sound = []
+            for override in (each for each in overrides if rank[each] == stage):
+                if problem := self._problem(parsed[override], config):
+                    self.refused[override] = problem
+                else:
+                    sound.append(override)
+            config = self._added(accepted, sound, config)
+            accepted += [override for override in sound if override not in self.refused]
+        return config
+
+    def _added(self, accepted: Sequence[str], more: Sequence[str], config: DictConfig) -> DictConfig:
+        """Composes with more overrides; where that fails, with one after the other, and refuses those that fail."""
+        if not more:
+            return config
+        try:
+            return self._compose([*accepted, *more], RunMode.MULTIRUN)
+        except Exception as error:
+            if len(more) == 1:
+                self.refused[more[0]] = f"{more[0]}: {first_line(error)}"
+                return config
+        fine: list[str] = []
+        for override in more:
+            config = self._added([*accepted, *fine], [override], config)
+            fine += [override] if override not in self.refused else []
+        return config
+
+    def _compose(self, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+        """Raises whatever Hydra raises. Mode MULTIRUN leaves open what is still to be chosen, RUN refuses it."""
+        return self.hydra.compose_config(self.config_name, list(overrides), mode, from_shell=True)
+
+    def _product(self, axes: Sequence[str]) -> list[list[str]]:
+        """Every job of a sweep in the order in which Hydra runs them."""
+        try:
+            overrides = self.parser.parse_overrides(list(axes))
+            jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
+        except Exception as error:  # a range or a glob that Hydra cannot expand
+            self.refused[" ".join(axes)] = f"{' '.join(axes)}: {first_line(error)}"
+            return []
+        if not jobs:
+            for each in overrides:
+                if each.is_sweep_override() and not list(each.sweep_iterator()):
+                    self.refused[str(each.input_line)] = f"{each.input_line}: stands for nothing"
+        return jobs
+
+    def _problem(self, override: Override, config: DictConfig) -> str | None:
+        """What can be told of an override before it is composed, given the config that it would change."""
+        if override.key_or_group.startswith("hydra."):
+            return None
+        settings = _plain(config)
+        choices = settings.pop("hydra")["runtime"]["choices"]
+        if self._chooses(override):
+            problem = choice_problem(override, self._options(override.key_or_group), choices)
+        elif override.package is not None:
+            problem = package_problem(override, choices)
+        else:
+            return None if override.is_add() or override.is_force_add() else key_problem(override, settings, choices)
+        if problem is not None:
+            self.hidden[str(override.input_line)] = unknowable_keys(override, settings, choices)
+        return problem
+
+    def _chooses(self, override: Override) -> bool:
+        return not isinstance(override._value, dict) and bool(self._options(override.key_or_group))
+
+    def _options(self, group: str) -> list[str]:
+        return self.hydra.config_loader.get_group_options(group)

@@ -1,0 +1,119 @@
+"""Arrays that take time to make, made once: kept under the cache folder, checked whenever they are read."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlrun.config import ConfigError
+
+Arrays = dict[str, NDArray[Any]]
+
+logger = logging.getLogger(__name__)
+
+CONTENTS = "contents.json"
+"""Written last, so that an entry without it is unfinished."""
+
+
+def cached_arrays(cache: Path, name: str, *, inputs: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+    """The arrays that `make` returns, from the cache when they were made before from equal inputs.
+
+    inputs: plain JSON values that fix the result: checksums, settings, a number raised when the recipe changes.
+    The entry is the folder `<name>-<digest of inputs>` with one .npy per array. Shapes, types and CRC-32 are checked
+    at every call; what is damaged or unfinished is made again. A second process waits until the first has made it.
+    Arrays come back memory-mapped, private to the process: writing to one changes no file.
+    Raises ConfigError when the cache cannot be written; whatever `make` raises passes through and leaves no entry.
+    """
+    canonical = json.dumps(inputs, sort_keys=True)
+    entry = cache / f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+    arrays = _read(entry)
+    if arrays is not None:
+        return arrays
+    with locked(entry / "lock"):
+        arrays = _read(entry)  # another process may have made it while this one waited
+        if arrays is None:
+            logger.info("making %s, once", entry)
+            _write(entry, make(), inputs)
+            arrays = _read(entry)
+    if arrays is None:
+        raise ConfigError(
+            f"data.cache_root: what was written under {entry} does not read back; set another folder (or TLRUN_CACHE)"
+        )
+    return arrays
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` against other processes and threads; it is free again when its holder dies.
+
+    Makes the folder it lies in. Raises ConfigError when that cannot be written.
+    """
+    with _writing_under(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    with file:  # closing it gives the lock back
+        with _writing_under(path.parent):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("waiting for another process that holds %s", path)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _writing_under(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"data.cache_root: cannot write under {folder} ({error.strerror or error}); "
+            "set a folder that can be written and has room (or TLRUN_CACHE)"
+        ) from error
+
+
+def _write(entry: Path, arrays: Arrays, inputs: Mapping[str, Any]) -> None:
+    """Make the entry whole. Only the lock's holder writes, so it may write over the part files of a dead process."""
+    described = {}
+    with _writing_under(entry):
+        for name, made in arrays.items():
+            array = np.ascontiguousarray(made)
+            with (entry / f"{name}.part").open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            os.replace(entry / f"{name}.part", entry / f"{name}.npy")
+            described[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "crc32": zlib.crc32(array.data)}
+        text = json.dumps({"format": 1, "inputs": dict(inputs), "arrays": described}, indent=1)
+        (entry / "contents.part").write_text(text, encoding="utf-8")
+        os.replace(entry / "contents.part", entry / CONTENTS)
+
+
+def _read(entry: Path) -> Arrays | None:
+    """The entry's arrays, or None when it is missing, unfinished or damaged."""
+    try:
+        contents = json.loads((entry / CONTENTS).read_text(encoding="utf-8"))
+        return {name: _read_array(entry / f"{name}.npy", **wanted) for name, wanted in contents["arrays"].items()}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:
+        logger.warning("%s is damaged and will be made again: %s", entry, error)
+        return None
+
+
+def _read_array(path: Path, *, shape: list[int], dtype: str, crc32: int) -> NDArray[Any]:
+    array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    if list(array.shape) != shape or array.dtype.str != dtype:
+        raise ValueError(f"{path.name} holds {array.dtype.str} {array.shape}, not {dtype} {shape}")
+    if zlib.crc32(array.data) != crc32:
+        raise ValueError(f"{path.name} fails its checksum")
+    return array

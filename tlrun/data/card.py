@@ -1,0 +1,82 @@
+"""The data card: what a run trained and measured on, as plain values for JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tlrun.config import PairSettings
+from tlrun.data.split_domain import Role, SplitDomain
+from tlrun.data.splits import class_counts
+from tlrun.data.transforms import Shape, Statistics, describe_fitting
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What was done to one domain beyond splitting it.
+
+    granted: rows whose labels may be used, for training and for selection. wrong_labels: rows whose label was made
+    wrong, by split. measured: mean and standard deviation of its own train split. used: what it is normalised by.
+    """
+
+    granted: Mapping[str, int]
+    wrong_labels: Mapping[str, int]
+    measured: tuple[Sequence[float], Sequence[float]]
+    used: Statistics
+
+
+def pair_card(
+    config: PairSettings, domains: tuple[SplitDomain, SplitDomain], treatments: Mapping[Role, Treatment], shape: Shape
+) -> dict[str, Any]:
+    """The data card of a pair, source and target, whose inputs are of `shape`."""
+    source, target = domains
+    return {
+        "pair": config.name,
+        "classes": list(source.classes),
+        "label_sets": config.label_sets,
+        "classes_of_source_alone": [name for name in source.classes if name not in target.classes],
+        "classes_of_target_alone": [name for name in target.classes if name not in source.classes],
+        "input_shape": list(shape),
+        "normalize": config.normalize,
+        "fingerprint": fingerprint_pair(source, target),
+        **{domain.role: _domain_card(config, domain, treatments[domain.role], shape) for domain in domains},
+    }
+
+
+def fingerprint_pair(source: SplitDomain, target: SplitDomain) -> str:
+    """SHA-256 of both domains' data and of which rows their splits hold; no seed enters."""
+    digest = hashlib.sha256()
+    for domain in (source, target):
+        digest.update(domain.fingerprint.encode())
+        for name, split in domain.splits.items():
+            digest.update(f"{domain.role} {name} {len(split)}".encode())
+            digest.update(split.rows.data)
+    return digest.hexdigest()
+
+
+def _domain_card(config: PairSettings, domain: SplitDomain, treatment: Treatment, shape: Shape) -> dict[str, Any]:
+    mean, std = treatment.measured
+    return {
+        "name": domain.name,
+        "origin": domain.origin,
+        "notes": list(domain.notes),
+        "fingerprint": domain.fingerprint,
+        "test_split": "official" if domain.has_official_test else f"{config.test_fraction:g} of train, stratified",
+        "val_split": f"{config.val_fraction:g} of train, stratified",
+        "rows": {name: len(split) for name, split in domain.splits.items()},
+        "rows_per_class": {
+            name: dict(zip(domain.classes, class_counts(split.y, len(domain.classes)).tolist(), strict=True))
+            for name, split in domain.splits.items()
+        },
+        "shape_before": list(domain.shape_before),
+        "shape_after": list(domain.splits["train"].x.shape[1:]),
+        "fitting": describe_fitting(domain.shape_before, size=config.image_size, channels=shape[0]),
+        "train_mean": list(mean),
+        "train_std": list(std),
+        "normalized_by_mean": list(treatment.used.mean),
+        "normalized_by_std": list(treatment.used.std),
+        "labels_granted": dict(treatment.granted),
+        "labels_made_wrong": dict(treatment.wrong_labels),
+    }

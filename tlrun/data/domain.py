@@ -1,0 +1,315 @@
+"""A pair of domains as the parts a run trains and measures on: labels granted or withheld, classes aligned by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tlrun.batch import Task
+from tlrun.build import component_class
+from tlrun.config import ConfigError, Grant, PairSettings
+from tlrun.data.card import Treatment, fingerprint_pair, pair_card
+from tlrun.data.datasets.base import Domain, DomainData, Places
+from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, split_domain
+from tlrun.data.splits import Labels, RowNumbers, class_counts, plant_noise, take_per_class
+from tlrun.data.transforms import Shape, Statistics, measure
+
+LabelSets = Literal["closed", "partial", "open"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one domain that are read together.
+
+    x: uint8 (N, H, W, C) or float32 (N, D), on the device; where `stage` is given, what that stage of the backbone
+    would receive, (N, ...). y: int64 (N,); None where the labels are withheld, -1 where the class is not one of the
+    task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has it, so each is
+    below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in the target's
+    evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as the domain
+    itself numbers them.
+    """
+
+    name: str
+    domain: Role
+    x: Tensor
+    y: Tensor | None
+    index: Tensor
+    granted: Tensor | None = None
+    rows: Tensor | None = None
+    stage: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class DomainPair:
+    """Two domains, ready to run on.
+
+    parts: for training `source_train`, `target_unlabelled` (all target training rows, no labels) and `target_granted`
+    (maybe empty); for evaluation `source_val`, `source_test`, `target_val`, `target_test`. card: the data card, plain
+    values. fingerprint: SHA-256 of both domains' data and splits, the same for every seed. shape: (C, H, W) or (D,) of
+    an input. statistics: what each domain is normalised by.
+    """
+
+    task: Task
+    parts: Mapping[str, Part]
+    card: dict[str, Any]
+    fingerprint: str
+    shape: Shape
+    statistics: Mapping[Role, Statistics]
+
+    def inputs(self) -> dict[str, Any]:
+        """What a checkpoint tells of how a row became an input, as plain values."""
+        keys = ("shape_before", "fitting", "normalized_by_mean", "normalized_by_std")
+        return {
+            "shape": list(self.shape),
+            **{role: {key: self.card[role][key] for key in keys} for role in self.statistics},
+        }
+
+
+def load_pair(config: PairSettings, *, seed: int, device: torch.device) -> DomainPair:
+    """Read both domains and make the pair. One domain's arrays are gone before the next one's are read.
+
+    Raises ConfigError, with what is wrong in both.
+    """
+    places = find_places(config)
+    roles: tuple[Role, Role] = ("source", "target")
+    source, target = _together(partial(_load_split, config, role, places) for role in roles)
+    return _join(source, target, config, seed=seed, device=device)
+
+
+def make_pair(
+    source: DomainData, target: DomainData, config: PairSettings, *, seed: int, device: torch.device
+) -> DomainPair:
+    """The pair of two domains in memory. seed decides grants and label noise, nothing else. Raises ConfigError."""
+    first, second = _together(
+        (
+            partial(split_domain, source, role="source", config=config),
+            partial(split_domain, target, role="target", config=config),
+        )
+    )
+    return _join(first, second, config, seed=seed, device=device)
+
+
+def find_places(config: PairSettings) -> Places:
+    """Where data may be; without `cache_root`, the platform's folder for caches."""
+    if config.cache_root is not None:
+        cache = Path(config.cache_root).expanduser()
+    else:
+        folder = {"darwin": "Library/Caches", "win32": "AppData/Local"}.get(sys.platform, ".cache")
+        cache = Path.home() / folder / "tlrun"
+    return Places(root=Path(config.root).expanduser(), cache=cache, download=config.download)
+
+
+def _load_split(config: PairSettings, role: Role, places: Places) -> SplitDomain:
+    settings = config.source if role == "source" else config.target
+    domain: Domain = component_class("domain", settings.name, where=f"data.{role}")(settings, places)
+    return split_domain(domain.load(), role=role, config=config)
+
+
+def _join(
+    source: SplitDomain, target: SplitDomain, config: PairSettings, *, seed: int, device: torch.device
+) -> DomainPair:
+    numbers = align_classes(source, target, config.label_sets)
+    shape = input_shape(source, target, config)
+    made = [
+        *_source_parts(source, config, seed, device),
+        *_target_parts(target, numbers, source.classes, config, seed, device),
+    ]
+    parts = {part.name: part for part in made}
+    measured = {domain.role: measure(domain.splits["train"].x) for domain in (source, target)}
+    used = measured if config.normalize == "per_domain" else dict.fromkeys(measured, measured["source"])
+    statistics = {role: Statistics.of(*used[role], shape, device) for role in measured}
+    treatments = {
+        domain.role: Treatment(
+            granted=_granted_counts(domain.role, parts),
+            wrong_labels=_wrong_counts(domain, parts),
+            measured=measured[domain.role],
+            used=statistics[domain.role],
+        )
+        for domain in (source, target)
+    }
+    card = pair_card(config, (source, target), treatments, shape)
+    sizes = {name: len(part) for name, part in parts.items()}
+    return DomainPair(Task(source.classes, sizes), parts, card, fingerprint_pair(source, target), shape, statistics)
+
+
+def align_classes(source: SplitDomain, target: SplitDomain, label_sets: LabelSets) -> Labels:
+    """The task's number of each of the target's classes, (C_target,): where its name stands among the source's.
+
+    -1 where the source lacks it. closed: both have the same names; partial: the target may lack some; open: it may have
+    more. Raises ConfigError naming the classes that one side should not have alone.
+    """
+    alone = {
+        "source": [name for name in source.classes if name not in target.classes],
+        "target": [name for name in target.classes if name not in source.classes],
+    }
+    refused = {"closed": ("source", "target"), "partial": ("target",), "open": ("source",)}[label_sets]
+    if any(alone[role] for role in refused):
+        found = [
+            f"only {domain.told} has {', '.join(alone[domain.role])}"
+            for domain in (source, target)
+            if alone[domain.role]
+        ]
+        fits = [name for name, role in (("partial", "target"), ("open", "source")) if not alone[role]]
+        hint = f"; set data.label_sets={fits[0]} if that is meant" if fits else ""
+        raise ConfigError(f"data.label_sets: {label_sets} does not allow that {' and '.join(found)}{hint}")
+    known = {name: number for number, name in enumerate(source.classes)}
+    return np.array([known.get(name, -1) for name in target.classes], dtype=np.int64)
+
+
+def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) -> Shape:
+    """(C, H, W) or (D,) of what the model sees; without `channels`, as many as the richer domain has.
+
+    Raises ConfigError when the domains do not fit together.
+    """
+    first, second = (domain.splits["train"].x.shape[1:] for domain in (source, target))
+    if source.is_image != target.is_image:
+        kinds = [f"{domain.told} holds {'images' if domain.is_image else 'features'}" for domain in (source, target)]
+        raise ConfigError(f"data: {', '.join(kinds)}; a pair needs two of a kind")
+    if not source.is_image:
+        given = [key for key in ("image_size", "channels") if getattr(config, key) is not None]
+        problems = [f"data.{key}: must be null, the rows of {config.name} are features" for key in given]
+        if first != second:
+            problems.append(f"data: {source.told} has {first[0]} features and {target.told} has {second[0]}")
+        if problems:
+            raise ConfigError(problems)
+        return (int(first[0]),)
+    if first[:2] != second[:2]:
+        sizes = [f"{domain.told} has {x[0]}x{x[1]}" for domain, x in ((source, first), (target, second))]
+        raise ConfigError(f"data.image_size: must be given where sizes differ: {', '.join(sizes)}")
+    channels = config.channels or max(first[2], second[2])
+    return (int(channels), int(first[0]), int(first[1]))
+
+
+def _source_parts(source: SplitDomain, config: PairSettings, seed: int, device: torch.device) -> list[Part]:
+    """All labelled: train and val with the noise that was asked for, test as it is."""
+    parts = []
+    for name, split in source.splits.items():
+        share = 0.0 if name == "test" else config.source_label_noise
+        y = plant_noise(split.y, split.rows, share, len(source.classes), "label noise", seed, name)
+        parts.append(_part(f"source_{name}", "source", split, y, device))
+    return parts
+
+
+def _target_parts(
+    target: SplitDomain,
+    numbers: Labels,
+    classes: tuple[str, ...],
+    config: PairSettings,
+    seed: int,
+    device: torch.device,
+) -> list[Part]:
+    """Training rows without labels, the granted ones again with theirs, and the labelled evaluation parts.
+
+    What a training part holds of labels are copies of the granted ones: none shares memory with a withheld label.
+    """
+    labels = {name: numbers[split.y] for name, split in target.splits.items()}
+    shared = {int(number): classes[number] for number in numbers if number >= 0}
+    grants: tuple[tuple[SplitName, str, Grant], ...] = (
+        ("train", "target_labels", config.target_labels),
+        ("val", "target_val_labels", config.target_val_labels),
+    )
+    training, selection = _together(
+        partial(grant_rows, target.splits[name], labels[name], grant, shared, seed, name, f"data.{key}: {target.told}")
+        for name, key, grant in grants
+    )
+    unlabelled = _part("target_unlabelled", "target", target.splits["train"], None, device)
+    val = _part("target_val", "target", target.splits["val"], labels["val"], device, selection)
+    nothing = np.array([], dtype=np.int64)  # no test label is ever granted for selection
+    test = _part("target_test", "target", target.splits["test"], labels["test"], device, nothing)
+    return [unlabelled, _granted_part(unlabelled, labels["train"], training), val, test]
+
+
+def grant_rows(
+    split: Split, y: Labels, grant: Grant, classes: Mapping[int, str], seed: int, name: str, where: str
+) -> RowNumbers:
+    """Positions in a target split of the rows whose labels are granted, ascending; fewer per class lie inside more.
+
+    y: the split's labels in the task's numbering; rows of no class of the task are never granted. classes: by number,
+    the names of those that the target has. Raises ConfigError, beginning with `where`, when a class has fewer rows
+    than were asked for.
+    """
+    if grant == "none":
+        return np.array([], dtype=np.int64)
+    if grant == "all":
+        return np.flatnonzero(y >= 0)
+    counts = class_counts(y, max(classes) + 1)
+    short = [f"{each} ({counts[number]})" for number, each in sorted(classes.items()) if counts[number] < grant]
+    if short:
+        raise ConfigError(f"{where} has fewer {name} rows than the {grant} per class asked for, of {', '.join(short)}")
+    return take_per_class(y, split.rows, grant, "grant", seed, name)
+
+
+def _part(
+    name: str, role: Role, split: Split, y: Labels | None, device: torch.device, granted: RowNumbers | None = None
+) -> Part:
+    mask = None
+    if granted is not None:
+        mask = torch.zeros(len(split), dtype=torch.bool)
+        mask[torch.from_numpy(granted)] = True
+        mask = mask.to(device)
+    return Part(
+        name=name,
+        domain=role,
+        x=split.x.to(device),
+        y=None if y is None else torch.from_numpy(y).to(device),
+        index=torch.arange(len(split), device=device),
+        granted=mask,
+        rows=torch.from_numpy(split.rows),
+    )
+
+
+def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
+    """The rows of the unlabelled part that were granted, in its order, with copies of their labels."""
+    device = unlabelled.x.device
+    chosen = torch.from_numpy(granted)
+    everything = len(granted) == len(unlabelled)  # then the rows need not be held twice
+    return Part(
+        name="target_granted",
+        domain="target",
+        x=unlabelled.x if everything else unlabelled.x.index_select(0, chosen.to(device)),
+        y=torch.from_numpy(y[granted]).to(device),
+        index=chosen.to(device),
+        rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
+    )
+
+
+def _granted_counts(role: Role, parts: Mapping[str, Part]) -> dict[str, int]:
+    """Labels that training and selection may use."""
+    if role == "source":
+        return {"training": len(parts["source_train"]), "selection": len(parts["source_val"])}
+    granted = parts["target_val"].granted
+    return {"training": len(parts["target_granted"]), "selection": 0 if granted is None else int(granted.sum())}
+
+
+def _wrong_counts(domain: SplitDomain, parts: Mapping[str, Part]) -> dict[str, int]:
+    """Labels that planted noise made wrong; only the source's can be."""
+    if domain.role == "target":
+        return {}
+    given = {name: parts[f"source_{name}"].y for name in domain.splits}
+    return {name: int((y.cpu().numpy() != domain.splits[name].y).sum()) for name, y in given.items() if y is not None}
+
+
+def _together(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """What the calls return; raises one ConfigError with the problems of all."""
+    results: list[T] = []
+    problems: list[str] = []
+    for call in calls:
+        try:
+            results.append(call())
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    return results

@@ -1,0 +1,60 @@
+"""What a person sees while a run trains: a bar on a terminal, and one line an epoch in the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 0.5
+
+
+class Display:
+    """A progress bar over the planned steps; nothing at all where standard error is not a terminal."""
+
+    def __init__(self, name: str, *, steps: int) -> None:
+        self.bar = tqdm(total=steps, desc=name, unit="step", disable=None, leave=False, file=sys.stderr)
+        self.last = 0.0
+        self.accuracy = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+
+    def move(self, step: int, *, speed: Callable[[], float], loss: Callable[[], float]) -> None:
+        """Shows that `step` planned steps are done; asks for images per second and the loss only when it redraws."""
+        if self.bar.disable:
+            return
+        self.bar.n = step
+        now = time.monotonic()
+        if now - self.last >= REFRESH_SECONDS:
+            self.last = now
+            text = f"loss {loss():.3f}, {speed():,.0f} images/s"
+            self.bar.set_postfix_str(text + self.accuracy, refresh=False)
+            self.bar.refresh()
+
+    def epoch(self, row: Mapping[str, Any], *, epochs: int) -> None:
+        """One line for an evaluated epoch."""
+        accuracies = [
+            f"{split.replace('_', ' ')} {100 * row[f'{split}_accuracy']:.1f} %"
+            for split in ("source_val", "target_val", "target_test")
+            if row.get(f"{split}_accuracy") is not None
+        ]
+        if accuracies:
+            self.accuracy = ", " + accuracies[-1]
+        log.info(
+            "epoch %d/%d, %s: loss %.4f, %s, lr %.2g, %.0f images/s, %.1f s",
+            row["epoch"], epochs, row["phase"], row["loss"], ", ".join(accuracies),
+            row["lr"], row["images_per_second"], row["seconds"],
+        )  # fmt: skip

@@ -1,0 +1,323 @@
+"""The engine: takes a strategy through its plan, step by step, and can stop and go on at any of them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlrun.batch import Batch, Encoded, Examples, Inputs, Output, Progress
+from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.data.domain import DomainPair, Part
+from tlrun.data.encoded import encode_part
+from tlrun.data.streams import Stream, evaluation_batches
+from tlrun.engine.checkpoint import Checkpoints
+from tlrun.engine.display import Display
+from tlrun.engine.evaluate import Evaluator, class_rows
+from tlrun.engine.freezing import first_learning_stage, matching, set_learning, set_modes
+from tlrun.engine.interrupt import Interrupts
+from tlrun.engine.optimise import Optimiser
+from tlrun.engine.plan import Stretch, lay_out
+from tlrun.engine.runtime import Runtime
+from tlrun.engine.selection import SCORES, Best, Patience
+from tlrun.engine.state import TrainingState
+from tlrun.engine.tally import Tally, gradient_norm
+from tlrun.run import RunFolder, metrics_columns
+from tlrun.strategies.base import Part as TrainingPart
+from tlrun.strategies.base import Strategy, Turn
+
+log = logging.getLogger(__name__)
+
+KINDS = {"source": "source_train", "target": "target_granted", "unlabelled": "target_unlabelled"}
+"""The training part behind each kind of rows in a batch."""
+GRADIENTS_PER_EPOCH = 10
+"""How often in an epoch the transfer terms' gradients at the features are measured."""
+CHECK_STEPS = 100
+"""After so many steps the losses are looked at for values that are not finite."""
+
+
+class Engine:
+    """Trains one strategy on one pair of domains into one run folder.
+
+    What a later resume needs lies in `state`, `tally`, the state dicts of strategy and optimiser, and torch's
+    generators. A checkpoint holds these, and nothing else is remembered between steps.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        strategy: Strategy,
+        pair: DomainPair,
+        folder: RunFolder,
+        runtime: Runtime,
+        *,
+        weights_hash: str | None,
+    ) -> None:
+        settings = config.engine
+        self.weights_hash = weights_hash
+        self.config, self.strategy, self.pair, self.folder, self.runtime = config, strategy, pair, folder, runtime
+        longest = max(len(pair.parts["source_train"]), len(pair.parts["target_unlabelled"]))
+        steps = settings.steps_per_epoch or math.ceil(longest / (settings.batch_size * settings.accumulate))
+        self.plan = lay_out(strategy.phases(), epochs=settings.epochs, steps_per_epoch=steps)
+        self.optimiser = Optimiser(
+            strategy, config.optim, config.schedule, runtime=runtime, clip_norm=settings.clip_norm
+        )
+        self.learning = [self._learning(stretch) for stretch in self.plan.stretches]
+        self.tally = Tally(strategy.terms, runtime.device)
+        self.columns = metrics_columns(strategy.terms, rules=tuple(SCORES), groups=tuple(self.optimiser.groups))
+        early = settings.early_stop
+        assert settings.select != "auto"
+        stop = Patience(early.metric, early.patience) if early.metric else None
+        self.state = TrainingState(best=Best(settings.select), stop=stop)
+        self.parts: dict[str, Part] = dict(pair.parts)
+        self.streams: dict[str, Stream] = {}
+        self.evaluator = Evaluator(strategy, self.batches, runtime)
+        self.checkpoints = Checkpoints(self)
+
+    # -- the run ------------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Trains to the end of the plan, from the last checkpoint if there is one.
+
+        Raises KeyboardInterrupt, after saving, when a signal asked to stop; RunError when a loss is not finite or the
+        folder cannot be read or written.
+        """
+        self.checkpoints.resume()
+        self.mark = self.saved = time.monotonic()
+        with ExitStack() as stack:
+            self.interrupts = stack.enter_context(Interrupts())
+            self.display = stack.enter_context(Display(self.folder.path.name, steps=self.plan.steps))
+            while not self.finished:
+                self._train_phase(self.state.phase)
+
+    @property
+    def finished(self) -> bool:
+        return self.state.phase >= len(self.plan.stretches)
+
+    def batches(self, part: Part) -> Iterator[Examples]:
+        """A part's rows in order, untouched by augmentation."""
+        return evaluation_batches(
+            part,
+            statistics=self.pair.statistics[part.domain],
+            shape=self.pair.shape,
+            batch_size=self.config.engine.eval_batch_size,
+        )
+
+    # -- what a strategy may ask for (`strategies.base.Access`) ---------------------------------------------------
+
+    def examples(self, part: TrainingPart) -> Iterator[Examples]:
+        return self.batches(self._training_part(part))
+
+    def encode(self, part: TrainingPart) -> tuple[Tensor, Output]:
+        return self.evaluator.encode(self._training_part(part))
+
+    def _training_part(self, name: TrainingPart) -> Part:
+        if name not in KINDS.values():
+            raise ValueError(f"a strategy may ask for {', '.join(KINDS.values())}, not for {name!r}")
+        return self.parts[name]
+
+    # -- a phase --------------------------------------------------------------------------------------------------
+
+    def _learning(self, stretch: Stretch) -> set[str]:
+        """The names of what a phase trains; its patterns and turns are checked before the run's first step."""
+        self.optimiser.check_turns(stretch.phase)
+        return matching(self.strategy, stretch.phase.train, where=f"strategy: phase '{stretch.phase.name}'")
+
+    def _train_phase(self, number: int) -> None:
+        """One phase, from wherever the state says, to its end."""
+        state, stretch = self.state, self.plan.stretches[number]
+        set_learning(self.strategy, self.learning[number])
+        self._open_streams(stretch)
+        if state.phase_step == 0:
+            self._begin_phase(stretch)
+        set_modes(self.strategy)
+        while state.phase == number:
+            progress = self.plan.progress(number, state.phase_step)
+            if state.phase_step % stretch.steps_per_epoch == 0:
+                self.strategy.begin_epoch(self)
+                set_modes(self.strategy)
+            self._step(stretch, progress)
+            state.phase_step += 1
+            if state.phase_step % stretch.steps_per_epoch == 0:
+                self._end_epoch(stretch, self.plan.progress(number, state.phase_step))
+            self._look_up(stretch, progress)
+
+    def _begin_phase(self, stretch: Stretch) -> None:
+        state, phase = self.state, stretch.phase
+        state.phase_patience = Patience(phase.until.metric, phase.until.patience) if phase.until else None
+        parameters = dict(self.strategy.named_parameters())
+        state.trainable[phase.name] = sum(parameters[name].numel() for name in self.learning[state.phase])
+        has_learnt = "head" in self.strategy.model.pretrained or state.optimizer_steps > 0
+        if "target" in self._kinds(stretch) and has_learnt and state.source_test_accuracy_before is None:
+            state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
+        self.strategy.begin_phase(phase, self)
+
+    def _kinds(self, stretch: Stretch) -> tuple[str, ...]:
+        """The kinds of rows that a phase reads."""
+        if stretch.phase.reads is not None:
+            return stretch.phase.reads
+        needs = self.config.strategy.needs
+        asked = {"source": needs.source, "target": needs.target, "unlabelled": needs.unlabelled}
+        there = {kind: len(self.pair.parts[KINDS[kind]]) > 0 for kind in asked}
+        return tuple(kind for kind, need in asked.items() if need != "unused" and there[kind])
+
+    def _open_streams(self, stretch: Stretch) -> None:
+        """Streams of what the phase reads, taken through the frozen prefix once where the phase asks for it."""
+        kinds = self._kinds(stretch)
+        self.parts = dict(self.pair.parts)
+        if stretch.phase.encode_once:
+            if not self.config.augment.is_identity:
+                raise ConfigError(
+                    "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
+                    "set augment=none, or strategy.encode_once=false"
+                )
+            model = self.strategy.model
+            stage = first_learning_stage((name, model.stage(name)) for name in model.stage_names)
+            self.strategy.eval()
+            unread = {KINDS[kind] for kind in KINDS if kind not in kinds}
+            for name in self.pair.parts.keys() - unread:
+                self.parts[name] = encode_part(self.parts[name], self.batches, lambda x: self._encode(x, stage))
+        self.streams = {
+            kind: Stream(
+                self.parts[KINDS[kind]],
+                statistics=self.pair.statistics["source" if kind == "source" else "target"],
+                shape=self.pair.shape,
+                batch_size=self.config.engine.batch_size,
+                seed=self.config.seed,
+                augment=self.config.augment,
+            )
+            for kind in kinds
+        }
+
+    def _encode(self, x: Inputs, stage: int) -> Encoded:
+        with torch.no_grad(), self.runtime.autocast():
+            return self.strategy.model.encode_prefix(x, stage)
+
+    # -- a step ---------------------------------------------------------------------------------------------------
+
+    def _step(self, stretch: Stretch, progress: Progress) -> None:
+        """One step of the clock: every turn of the phase, each over the same accumulated batches."""
+        self.optimiser.set_rates(progress)
+        accumulate = self.config.engine.accumulate
+        batches = [self._batch(progress.step * accumulate + number) for number in range(accumulate)]
+        measure = progress.phase_step % max(stretch.steps_per_epoch // GRADIENTS_PER_EPOCH, 1) == 0
+        for turn in stretch.phase.turns:
+            for _ in range(turn.repeats):
+                self._turn(turn, batches, progress.in_turn(turn.name), measure=measure)
+        self.strategy.after_step(progress)
+        self.state.optimizer_steps += 1
+        rows = sum(len(batch) for batch in batches)
+        self.state.epoch_images += rows
+        self.state.images += rows
+
+    def _turn(self, turn: Turn, batches: list[Batch], progress: Progress, *, measure: bool) -> None:
+        self.optimiser.begin_turn()
+        for batch in batches:
+            with self.runtime.autocast():
+                losses = self.strategy.loss(batch, progress)
+            total = losses.total()
+            self.tally.add(losses, total, progress)
+            if measure:
+                for name, term in losses.transfer.items():
+                    self.tally.add_gradient(name, gradient_norm(term, losses.features))
+            self.optimiser.backward(total / len(batches) if len(batches) > 1 else total)
+        self.optimiser.step(turn)
+
+    def _batch(self, address: int) -> Batch:
+        return Batch(**{kind: stream.batch(address) for kind, stream in self.streams.items()})
+
+    def _look_up(self, stretch: Stretch, progress: Progress) -> None:
+        """Between two steps: the display, the watch over losses, a checkpoint when it is due, a signal that came."""
+        state = self.state
+        if progress.phase_step % CHECK_STEPS == 0:
+            self.tally.check(stretch.phase.name)
+        self.display.move(progress.step + 1, speed=self._speed, loss=self.tally.running_loss)
+        due = time.monotonic() - self.saved >= self.config.run.checkpoint_seconds
+        if state.phase_step and (due or self.interrupts.requested):
+            self.tally.check(stretch.phase.name)
+            self._charge(training=True)
+            self._save()
+        if self.interrupts.requested:
+            raise KeyboardInterrupt
+
+    # -- an epoch's end -------------------------------------------------------------------------------------------
+
+    def _end_epoch(self, stretch: Stretch, progress: Progress) -> None:
+        """Closes an epoch: its row, the evaluation if it is due, selection, patience, a checkpoint."""
+        state = self.state
+        self.tally.check(stretch.phase.name)
+        self._charge(training=True)
+        epoch = progress.epoch
+        row = self._row(stretch, progress)
+        over = state.phase_step == stretch.steps
+        improved = False
+        if over or (epoch - stretch.first_epoch) % self.config.engine.evaluate_every == 0:
+            evaluation = self.evaluator.evaluate(self.parts)
+            set_modes(self.strategy)
+            evidence = evaluation.evidence(epoch)
+            row |= evaluation.columns() | {f"score_{rule}": score(evidence) for rule, score in SCORES.items()}
+            state.class_rows += class_rows(evaluation, self.pair.task.classes, epoch)
+            if stretch is self.plan.stretches[-1]:
+                improved = state.best.offer(evidence, progress.step)
+                state.oracle.offer(evidence, progress.step)
+            waits = [each for each in (state.phase_patience, state.stop) if each is not None]
+            over = any([each.exhausted(evidence) for each in waits]) or over
+        state.rows.append(row)
+        self.tally.reset()
+        state.epoch_seconds, state.epoch_images = 0.0, 0
+        if over:
+            state.phase, state.phase_step = state.phase + 1, 0
+            state.stop = self._fresh_stop()
+        self._save(best=improved)
+        self.display.epoch(row, epochs=self.plan.epochs)
+
+    def _fresh_stop(self) -> Patience | None:
+        early = self.config.engine.early_stop
+        return Patience(early.metric, early.patience) if early.metric else None
+
+    def _row(self, stretch: Stretch, progress: Progress) -> dict[str, Any]:
+        """What is known of an epoch before it is evaluated."""
+        means = self.tally.read()
+        for term in self.tally.transfer:
+            norm = means.get(f"gradient_{term}")
+            if norm is not None:
+                self.state.gradients[term] = max(norm, self.state.gradients.get(term, 0.0))
+        rates = {f"lr_{group['name']}": group["lr"] for group in self.optimiser.optimizer.param_groups}
+        return {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "phase": stretch.phase.name,
+            **means,
+            "lr": self.optimiser.lr,
+            **rates,
+            "seconds": self.state.epoch_seconds,
+            "images_per_second": self._speed(),
+        }
+
+    def _speed(self) -> float:
+        """Training rows per second in the open epoch."""
+        seconds = self.state.epoch_seconds + time.monotonic() - self.mark
+        return self.state.epoch_images / max(seconds, 1e-9)
+
+    def _save(self, *, best: bool = False) -> None:
+        self.checkpoints.save(best=best)
+        self.folder.write_metrics(self.columns, self.state.rows)
+        self.folder.write_classes(self.state.class_rows)
+        self._charge(training=False)
+        self.saved = self.mark
+
+    def _charge(self, *, training: bool) -> None:
+        """Books the time since the last booking; only time spent training counts for the speed."""
+        self.runtime.synchronize()
+        now = time.monotonic()
+        elapsed, self.mark = now - self.mark, now
+        self.state.seconds += elapsed
+        if training:
+            self.state.epoch_seconds += elapsed
+            self.state.training_seconds += elapsed

@@ -1,0 +1,120 @@
+"""What a model is worth on every split: the figures of one evaluation, and what the selection rules may see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlrun.batch import Examples, Output
+from tlrun.data.domain import Part
+from tlrun.engine.runtime import Runtime
+from tlrun.engine.selection import Evidence
+from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
+from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics
+from tlrun.run import EVALUATION_PARTS
+from tlrun.strategies.base import Strategy
+
+Batches = Callable[[Part], Iterable[Examples]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One look at a model: figures by split, the label-free ones of target val, accuracy where labels were granted."""
+
+    splits: Mapping[str, SplitMetrics]
+    label_free: LabelFree
+    granted_target_val_accuracy: float | None
+
+    def evidence(self, epoch: int) -> Evidence:
+        """What the selection rules may read of it; only the oracle's field comes from withheld labels."""
+        return Evidence(
+            epoch=epoch,
+            source_val_accuracy=self.splits["source_val"].accuracy,
+            granted_target_val_accuracy=self.granted_target_val_accuracy,
+            entropy=self.label_free.entropy,
+            information_maximisation=self.label_free.information_maximisation,
+            withheld_target_test_accuracy=self.splits["target_test"].accuracy,
+        )
+
+    def columns(self) -> dict[str, Any]:
+        """Its cells of a row of metrics.csv."""
+        row: dict[str, Any] = {"largest_class_share": self.label_free.largest_class_share}
+        for name, split in self.splits.items():
+            row[f"{name}_accuracy"] = split.accuracy
+            row[f"{name}_macro_f1"] = split.macro_f1
+            row[f"{name}_loss"] = split.loss
+            row[f"{name}_calibration_error"] = split.calibration_error
+        return row
+
+
+class Evaluator:
+    """Runs a strategy over whole parts, in eval mode, in order and without augmentation. Draws nothing at random."""
+
+    def __init__(self, strategy: Strategy, batches: Batches, runtime: Runtime) -> None:
+        self.strategy = strategy
+        self.batches = batches
+        self.runtime = runtime
+        self.num_classes = strategy.task.num_classes
+
+    def evaluate(self, parts: Mapping[str, Part]) -> Evaluation:
+        """The figures of every evaluation split."""
+        splits: dict[str, SplitMetrics] = {}
+        label_free = LabelFreeMetrics(self.num_classes, self.runtime.device)
+        granted = self._metrics()
+        for name in EVALUATION_PARTS:
+            part = parts[name]
+            metrics = self._metrics()
+            start = 0
+            for examples, output in self.outputs(part):
+                assert examples.y is not None
+                metrics.update(output.logits, examples.y)
+                if name == "target_val":
+                    label_free.update(output.logits)
+                    assert part.granted is not None
+                    rows = part.granted[start : start + len(examples)]
+                    granted.update(output.logits[rows], examples.y[rows])
+                    start += len(examples)
+            splits[name] = metrics.result()
+        return Evaluation(splits, label_free.result(), granted.result().accuracy)
+
+    def accuracy(self, part: Part) -> float | None:
+        """Accuracy on one split alone; None where it has no rows."""
+        metrics = self._metrics()
+        for examples, output in self.outputs(part):
+            assert examples.y is not None
+            metrics.update(output.logits, examples.y)
+        return metrics.result().accuracy
+
+    def encode(self, part: Part) -> tuple[Tensor, Output]:
+        """Row numbers (N,), features (N, D) and logits (N, C) of a whole part, in order, on the device."""
+        rows = [(examples.index, output) for examples, output in self.outputs(part)]
+        features = torch.cat([output.features for _, output in rows])
+        logits = torch.cat([output.logits for _, output in rows])
+        return torch.cat([index for index, _ in rows]), Output(features, logits)
+
+    @torch.no_grad()
+    def outputs(self, part: Part) -> Iterator[tuple[Examples, Output]]:
+        """Each batch of a part with what the model says of it, logits in float32. Leaves the strategy in eval mode."""
+        self.strategy.eval()
+        for examples in self.batches(part):
+            with self.runtime.autocast():
+                output = self.strategy.predict(examples.x)
+            yield examples, Output(output.features, output.logits.float())
+
+    def _metrics(self) -> ClassificationMetrics:
+        return ClassificationMetrics(self.num_classes, self.runtime.device)
+
+
+def class_rows(evaluation: Evaluation, classes: tuple[str, ...], epoch: int) -> list[dict[str, Any]]:
+    """The rows of classes.csv for one evaluation."""
+    rows = []
+    for name, split in evaluation.splits.items():
+        domain, part = name.split("_")
+        for label, figures in zip(classes, split.classes, strict=True):
+            place = {"epoch": epoch, "domain": domain, "split": part, "class": label}
+            rows.append(place | asdict(figures))
+    return rows

@@ -1,0 +1,128 @@
+"""The end of a run: the selected model's figures, its predictions, and what a reader of them should be warned of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tlrun.batch import Task
+from tlrun.engine.engine import Engine
+from tlrun.engine.evaluate import Evaluation
+from tlrun.run import digest
+
+DEAD_GRADIENT = 1e-7
+"""A transfer term whose gradient norm at the features never exceeds this did nothing."""
+SEPARABLE_ACCURACY = 0.99
+"""A discriminator that ends above this still tells nearly every row's domain."""
+
+
+def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
+    """Puts the selected model in place, writes predictions, confusion matrices and the summary, and returns the last."""
+    engine.checkpoints.load_best()
+    folder, pair = engine.folder, engine.pair
+    evaluation = engine.evaluator.evaluate(pair.parts)
+    classes = pair.task.classes
+    for name, split in evaluation.splits.items():
+        folder.write_confusion(*name.split("_"), classes, split.confusion)
+    test = pair.parts["target_test"]
+    index, output = engine.evaluator.encode(test)
+    assert test.y is not None
+    probabilities = output.logits.softmax(dim=1)
+    folder.write_predictions(
+        classes, rows=index.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist()
+    )
+    folder.write_metrics(engine.columns, engine.state.rows)
+    folder.write_classes(engine.state.class_rows)
+    folder.write_summary(summarise(engine, evaluation, pretrain_seconds))
+    return folder.read_summary()
+
+
+def summarise(engine: Engine, evaluation: Evaluation, pretrain_seconds: float | None) -> dict[str, Any]:
+    """The fields of summary.json for a finished run."""
+    state, config, splits = engine.state, engine.config, evaluation.splits
+    target, source = splits["target_test"], splits["source_test"]
+    last = next(row for row in reversed(state.rows) if row.get("target_test_accuracy") is not None)
+    before = state.source_test_accuracy_before
+    oracle = state.oracle.score
+    discriminator = [row["discriminator_accuracy"] for row in state.rows if "discriminator_accuracy" in row]
+    return {
+        "status": "done",
+        "strategy": config.strategy.name,
+        "data": config.data.name,
+        "seed": config.seed,
+        "target_test_accuracy": target.accuracy,
+        "source_test_accuracy": source.accuracy,
+        "target_test_macro_f1": target.macro_f1,
+        "target_test_loss": target.loss,
+        "target_test_calibration_error": target.calibration_error,
+        "source_val_accuracy": splits["source_val"].accuracy,
+        "target_val_accuracy": splits["target_val"].accuracy,
+        "select": state.best.rule,
+        "select_score": state.best.score,
+        "selected_epoch": state.best.epoch,
+        "last_target_test_accuracy": last["target_test_accuracy"],
+        "oracle_target_test_accuracy": oracle,
+        "oracle_epoch": state.oracle.epoch,
+        "regret": oracle - target.accuracy if oracle is not None and target.accuracy is not None else None,
+        "source_test_accuracy_before": before,
+        "forgetting": before - source.accuracy if before is not None and source.accuracy is not None else None,
+        "parameters": sum(parameter.numel() for parameter in engine.strategy.parameters()),
+        "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
+        "trainable_parameters_by_phase": state.trainable,
+        "epochs": len(state.rows),
+        "steps": state.optimizer_steps,
+        "rows_target_labels": len(engine.pair.parts["target_granted"]),
+        "seconds": state.seconds,
+        "pretrain_seconds": pretrain_seconds,
+        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
+        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
+        "device": engine.runtime.device.type,
+        "precision": engine.runtime.precision,
+        "name": engine.folder.path.name,
+        "digest": digest(config),
+        "transfer_alive": state.gradients,
+        "discriminator_accuracy": discriminator[-1] if discriminator else None,
+        "largest_class_share": evaluation.label_free.largest_class_share,
+        "warnings": [
+            *state.warnings,
+            *liveness_warnings(
+                engine.pair.task,
+                gradients=state.gradients,
+                discriminator_accuracy=discriminator[-1] if discriminator else None,
+                largest_class=evaluation.label_free.largest_class,
+                largest_class_share=evaluation.label_free.largest_class_share,
+            ),
+        ],
+    }
+
+
+def liveness_warnings(
+    task: Task,
+    *,
+    gradients: dict[str, float],
+    discriminator_accuracy: float | None,
+    largest_class: int | None,
+    largest_class_share: float | None,
+) -> list[str]:
+    """What shows that adaptation did nothing, did not take hold, or collapsed; a sentence each.
+
+    gradients: the largest gradient norm of each transfer term at the features. largest_class_share: of the target
+    validation predictions, warned of from five times an even share, or 95 % where there are few classes.
+    """
+    warnings = [
+        f"dead: the gradient of the transfer term '{term}' never reached the features (largest norm {norm:.1e}), "
+        "so adaptation did nothing"
+        for term, norm in gradients.items()
+        if norm <= DEAD_GRADIENT
+    ]
+    if discriminator_accuracy is not None and discriminator_accuracy >= SEPARABLE_ACCURACY:
+        warnings.append(
+            f"separable: at the end the discriminator still told the domains apart "
+            f"({100 * discriminator_accuracy:.1f} % right)"
+        )
+    if largest_class_share is not None and largest_class is not None:
+        if largest_class_share >= min(0.95, 5 / task.num_classes):
+            warnings.append(
+                f"collapsed: {100 * largest_class_share:.0f} % of the target predictions are "
+                f"class '{task.classes[largest_class]}'"
+            )
+    return warnings

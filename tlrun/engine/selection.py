@@ -1,0 +1,102 @@
+"""Which epoch's weights a run keeps, and when it has stopped improving: one rule decides both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from tlrun.config import ExperimentConfig, Rule
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an evaluation offers to the rules; None where there is nothing to read.
+
+    granted_target_val_accuracy counts only rows whose labels were granted for selection. entropy and
+    information_maximisation read the target validation rows without labels. withheld_target_test_accuracy is for the
+    oracle alone.
+    """
+
+    epoch: int
+    source_val_accuracy: float | None
+    granted_target_val_accuracy: float | None
+    entropy: float | None
+    information_maximisation: float | None
+    withheld_target_test_accuracy: float | None
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+SCORES: dict[Rule, Callable[[Evidence], float | None]] = {
+    "last": lambda evidence: float(evidence.epoch),
+    "source_val": lambda evidence: evidence.source_val_accuracy,
+    "target_val": lambda evidence: evidence.granted_target_val_accuracy,
+    "entropy": lambda evidence: _negative(evidence.entropy),
+    "information_maximisation": lambda evidence: evidence.information_maximisation,
+    "oracle": lambda evidence: evidence.withheld_target_test_accuracy,
+}
+"""Each rule's score of an evaluation: higher is better, None cannot be chosen."""
+
+
+def automatic_rule(config: ExperimentConfig) -> Rule:
+    """What `engine.select=auto` means, from whose labels the last phase learns and what was granted for selection."""
+    learns_from = config.strategy.last_phase_learns_from
+    if "source" in learns_from:
+        return "source_val"
+    if "target" in learns_from and config.data.target_val_labels != "none":
+        return "target_val"
+    return "last"
+
+
+@dataclass
+class Best:
+    """The evaluation that a rule holds best so far; of equal scores the later wins, having trained longer."""
+
+    rule: Rule
+    score: float | None = None
+    epoch: int | None = None
+    step: int | None = None
+
+    def offer(self, evidence: Evidence, step: int) -> bool:
+        """Takes the evaluation if it scores at least as high as the best so far, and says whether it did."""
+        score = SCORES[self.rule](evidence)
+        if score is None or (self.score is not None and score < self.score):
+            return False
+        self.score, self.epoch, self.step = score, evidence.epoch, step
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Self:
+        return cls(**state)
+
+
+@dataclass
+class Patience:
+    """Counts evaluations without a strictly better score; exhausted after `patience` of them."""
+
+    rule: Rule
+    patience: int
+    score: float | None = None
+    waited: int = 0
+
+    def exhausted(self, evidence: Evidence) -> bool:
+        """Takes an evaluation into account and says whether patience is at its end."""
+        score = SCORES[self.rule](evidence)
+        if score is not None and (self.score is None or score > self.score):
+            self.score, self.waited = score, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Self:
+        return cls(**state)

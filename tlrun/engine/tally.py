@@ -1,0 +1,103 @@
+"""The open epoch's sums, kept on the device and read rarely, and the watch for losses that are not finite."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlrun.batch import Losses, Progress, Terms
+from tlrun.run import RunError
+
+LOSS = "loss"
+
+
+class Tally:
+    """Sums of every loss term and statistic over the open epoch.
+
+    Nothing here waits for the device until `read` or `check`; the first step at which each term was not finite is
+    remembered on the device, so that a late look still names it.
+    """
+
+    def __init__(self, terms: Terms, device: torch.device) -> None:
+        self.terms = (*terms.task, *terms.transfer)
+        self.transfer = terms.transfer
+        self.names = (LOSS, *(f"loss_{term}" for term in self.terms), *terms.stats)
+        self.known = {*self.terms, *terms.stats}
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.gradients: dict[str, Tensor] = {}
+        self.bad_step: dict[str, Tensor] = {}
+
+    def add(self, losses: Losses, total: Tensor, progress: Progress) -> None:
+        """Takes one batch's losses into account. Raises ValueError for a term that the strategy did not declare."""
+        unknown = [name for name in (*losses.terms, *losses.stats) if name not in self.known]
+        if unknown:
+            raise ValueError(f"the strategy reports {', '.join(unknown)}, which its `terms` do not declare")
+        self._sum(LOSS, total)
+        for name, value in losses.terms.items():
+            self._sum(f"loss_{name}", value)
+        for name, value in losses.stats.items():
+            self._sum(name, value)
+        values = torch.stack([value.detach().float() for value in losses.terms.values()])
+        key = "\n".join(losses.terms)
+        before = self.bad_step.get(key)
+        if before is None:
+            before = torch.full((len(values),), -1, device=self.device)
+        self.bad_step[key] = torch.where((before < 0) & ~torch.isfinite(values), progress.step, before)
+
+    def add_gradient(self, term: str, norm: Tensor) -> None:
+        """Keeps the largest gradient norm of a transfer term in the epoch."""
+        before = self.gradients.get(term)
+        self.gradients[term] = norm if before is None else torch.maximum(before, norm)
+
+    def check(self, phase: str) -> None:
+        """Raises RunError naming term, step and phase if any term of the epoch so far was not finite."""
+        for key, steps in self.bad_step.items():
+            for name, step in zip(key.split("\n"), steps.tolist(), strict=True):
+                if step >= 0:
+                    raise RunError(
+                        f"the loss term '{name}' was not finite at step {step} of phase '{phase}'; "
+                        "a smaller optim.lr, engine.clip_norm=1 or engine.precision=fp32 may help"
+                    )
+
+    def read(self) -> dict[str, float]:
+        """The epoch's means, and gradient norms under `gradient_<term>`."""
+        if not self.sums:
+            return {}
+        values = torch.stack(list(self.sums.values())).tolist()
+        means = {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        return means | {f"gradient_{term}": norm.item() for term, norm in self.gradients.items()}
+
+    def running_loss(self) -> float:
+        """The open epoch's mean loss so far; nan before its first step. Waits for the device."""
+        return self.sums[LOSS].item() / self.counts[LOSS] if self.sums else math.nan
+
+    def _sum(self, name: str, value: Tensor) -> None:
+        value = value.detach().float()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("sums", "counts", "gradients", "bad_step")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.counts = dict(state["counts"])
+        for name in ("sums", "gradients", "bad_step"):
+            setattr(self, name, {key: value.to(self.device) for key, value in state[name].items()})
+
+
+def gradient_norm(term: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+    """The Euclidean norm of a term's gradient at the features, a scalar; 0 where it does not reach them."""
+    reached = [feature for feature in features if feature.requires_grad]
+    if not reached or not term.requires_grad:
+        return term.new_zeros((), dtype=torch.float32)
+    gradients = torch.autograd.grad(term, reached, retain_graph=True, allow_unused=True)
+    norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    return torch.stack(norms).norm() if norms else term.new_zeros((), dtype=torch.float32)

@@ -1,0 +1,113 @@
+"""One run from its config to its folder: config, data, model, strategy, engine, summary, in this order. Read this first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tlrun.build import component_class
+from tlrun.config import ExperimentConfig
+from tlrun.data.domain import load_pair
+from tlrun.engine.engine import Engine
+from tlrun.engine.outcome import finish
+from tlrun.engine.runtime import Precision, Runtime, seed_everything
+from tlrun.files import RunError
+from tlrun.models.transfer import build_model
+from tlrun.models.zoo import load_weights
+from tlrun.resolve import name_choices, name_machine, pretrain_config
+from tlrun.run import RunFolder, environment, parse_requirement
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: its folder, its summary, its selection score, and how `run.require` was missed if it was."""
+
+    folder: Path
+    summary: dict[str, Any]
+    state: Literal["done", "already done"]
+    unmet: str | None
+
+    @property
+    def score(self) -> float | None:
+        """The score by which the selection rule chose: what a sweeper may see."""
+        score: float | None = self.summary["select_score"]
+        return score
+
+
+def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcome:
+    """Trains what the config describes, goes on where an earlier start was cut off, or finds it done.
+
+    wait: whether to wait for another process that has the folder. Raises ConfigError for what the user can mend,
+    RunError for what stopped the run, KeyboardInterrupt after a signal; the folder's status says which it was.
+    """
+    config, device = name_machine(name_choices(config))
+    folder = RunFolder.of(config)
+    with folder.lock(wait=wait):
+        if config.run.fresh:
+            folder.clear()
+        if folder.state() == "done":
+            return _outcome(config, folder, "already done")
+        with folder.logging(), _status(folder):
+            folder.write_config(config)
+            folder.write_command(command)
+            _train(config, folder, device, command)
+    return _outcome(config, folder, "done")
+
+
+def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
+    pair = load_pair(config.data, seed=config.seed, device=device)
+    folder.write_data_card(pair.card)
+    source = _source_model(config, command)
+    # Only now, so that a source model trained just now and one found ready lead to the same draws.
+    seed_everything(config.seed)
+    model = build_model(config.model, shape=pair.shape, num_classes=pair.task.num_classes)
+    weights = load_weights(model, config.model, classes=pair.task.classes, source=source and source.folder)
+    kind = component_class("strategy", config.strategy.name)
+    strategy = kind(config.strategy, model, pair.task, label_smoothing=config.optim.label_smoothing).to(device)
+    precision: Precision = config.engine.precision  # type: ignore[assignment]  # name_machine has named it
+    runtime = Runtime(device, precision)
+    threads = torch.get_num_threads()
+    folder.write_environment(
+        environment(command=command, device=runtime.describe(), threads=threads, weights=weights.sha256)
+    )
+    engine = Engine(config, strategy, pair, folder, runtime, weights_hash=weights.sha256)
+    engine.fit()
+    finish(engine, pretrain_seconds=source and source.summary["seconds"])
+
+
+def _source_model(config: ExperimentConfig, command: str) -> Outcome | None:
+    """The run that `model.weights=source` stands for: found done, gone on with, or trained now."""
+    if config.model.weights != "source":
+        return None
+    inner = pretrain_config(config)
+    log.info("weights: the source model %s", RunFolder.of(inner).path.name)
+    return run(inner, command=command, wait=True)
+
+
+def _outcome(config: ExperimentConfig, folder: RunFolder, state: Literal["done", "already done"]) -> Outcome:
+    summary = folder.read_summary()
+    unmet = parse_requirement(config.run.require).check(summary) if config.run.require else None
+    return Outcome(folder.path, summary, state, unmet)
+
+
+@contextmanager
+def _status(folder: RunFolder) -> Iterator[None]:
+    """Keeps status.json true, whatever happens within."""
+    folder.write_status("running")
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        # A folder that cannot be written is the error already on its way.
+        with suppress(RunError):
+            folder.write_status("interrupted" if interrupted else "failed", str(error) or type(error).__name__)
+        raise
+    folder.write_status("done")

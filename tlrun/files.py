@@ -1,0 +1,328 @@
+"""JSON, CSV and checkpoints that are whole or absent; a log; a lock that dies with its process."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import functools
+import io
+import json
+import logging
+import math
+import os
+import re
+import socket
+import sys
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = 1
+"""The format that our JSON files and checkpoints state; raised when an older reader would misread them."""
+
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+"""Names under which files are written before they get their own: `.summary.json.<pid>.tmp`."""
+
+TEXT_COLUMNS = ("domain", "split", "class", "label", "prediction", "phase")
+"""Columns that hold words even where they look like numbers: the classes of digits are `0` to `9`."""
+
+_PROBE_SECONDS = 0.2  # how long a reader's look at a lock may be taken for an owner, see is_locked
+
+log = logging.getLogger(__name__)
+
+
+class RunError(Exception):
+    """A run cannot go on for a reason outside its configuration: disk full, locked, damaged. One line."""
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, without number and path."""
+    return error.strerror or str(error)
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Put data under path, all or nothing, and on the disk before this returns; folders are made as needed.
+
+    A reader, a crash or a kill sees the old file or the new one. Raises RunError when the system refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {reason_of(error)}; what was complete is still there") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Makes the renaming itself durable. Some network file systems refuse it; the file is whole all the same.
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what interrupted writes left below folder. Only for the holder of the folder's lock."""
+    for path in folder.rglob(".*.tmp"):
+        if TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file. Raises RunError when it is not there or cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {reason_of(error)}") from error
+
+
+def check_format(path: Path, content: object) -> None:
+    """Raises RunError unless content is a mapping that states a format which this version reads."""
+    stated = content.get("format") if isinstance(content, Mapping) else None
+    if not isinstance(stated, int):
+        raise RunError(f"{path} was not written by tlrun: it states no format")
+    if stated > FORMAT:
+        raise RunError(f"{path} was written by a newer tlrun (format {stated}, this one reads {FORMAT}); update tlrun")
+
+
+def damaged(path: Path, why: str) -> RunError:
+    return RunError(f"{path} is damaged ({why}); run.fresh=true starts over")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """The content beside `"format": 1`; what is not a finite number becomes null."""
+    text = json.dumps(_finite({"format": FORMAT, **content}), indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote. Raises RunError when the file is missing, damaged, not ours or newer than we are."""
+    try:
+        content = json.loads(read_bytes(path).decode())
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    check_format(path, content)
+    return dict(content)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A CSV file with these columns; blank where a row has none or no finite number.
+
+    Floats are written so that reading gives the same bits. Raises ValueError when a row has another column.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    known = set(columns)
+    for row in rows:
+        if unknown := row.keys() - known:
+            raise ValueError(f"{path.name} has no column {', '.join(sorted(unknown))}")
+        writer.writerow([_cell(row.get(column)) for column in columns])
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return repr(float(value)) if math.isfinite(value) else ""
+    return "" if value is None else value
+
+
+def read_table(path: Path) -> pandas.DataFrame:
+    """What `write_table` wrote; blank numbers are NaN, blank words empty. Raises RunError when missing or damaged."""
+    import pandas
+
+    text = read_bytes(path).decode()
+    words: dict[str, Any] = dict.fromkeys(TEXT_COLUMNS, str)
+    try:
+        table = pandas.read_csv(
+            io.StringIO(text), dtype=words, keep_default_na=False, na_values=[""], float_precision="round_trip"
+        )
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    present = [column for column in TEXT_COLUMNS if column in table]
+    return table.fillna(dict.fromkeys(present, "")) if present else table
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write state, which must name the run's "digest" and hold only tensors and plain Python values.
+
+    Raises ValueError when it does not, so that nothing is saved which cannot be loaded; RunError as all writers.
+    """
+    import torch
+
+    if "digest" not in state:
+        raise ValueError("a checkpoint must name the digest of its run")
+    # Into memory first: a full disk is then Python's error, not that of torch's writer, which has no number.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    buffer.seek(0)
+    if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(buffer):
+        raise ValueError(f"a checkpoint may hold only tensors and plain values, found {', '.join(sorted(unsafe))}")
+    write_bytes(path, buffer.getbuffer())
+
+
+def load_checkpoint(path: Path, *, digest: str | None) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, on the CPU. With a digest, only the checkpoint of that run will do.
+
+    Raises RunError when the file is missing, damaged (every bit is checked), another run's, or newer than we are.
+    """
+    import torch
+
+    data = read_bytes(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()  # torch.load does not compare the checksums that torch.save writes
+        state = None if broken else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damage makes zipfile and torch raise nearly anything
+        raise damaged(path, str(error).partition("\n")[0]) from error
+    if broken:
+        raise damaged(path, f"wrong checksum in {broken}")
+    check_format(path, state)
+    assert isinstance(state, dict)
+    other = state.get("digest")
+    if digest is not None and other != digest:
+        raise RunError(
+            f"{path} belongs to another run (digest {other}, this run's is {digest}); run.fresh=true starts over"
+        )
+    return state
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Append what `tlrun` logs, from INFO up, to the file at path, whose folder must be there."""
+    package = logging.getLogger("tlrun")
+    try:
+        target = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {reason_of(error)}") from error
+    target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = package.level
+    package.setLevel(min(package.getEffectiveLevel(), logging.INFO))
+    package.addHandler(target)
+    try:
+        yield
+    finally:
+        package.removeHandler(target)
+        package.setLevel(level)
+        with suppress(OSError):
+            target.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing of a full disk: the next write that matters reports it."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock file at path, whose folder must be there; its text is `<pid> <host>` while it is held.
+
+    When another process holds it, raises RunError or, with wait, says so once in the log and waits. The system frees
+    the lock when this process ends, however it ends; children made by fork do not keep it.
+    """
+    try:
+        file = _acquire(path, wait)
+    except OSError as error:
+        raise RunError(f"cannot lock {path}: {reason_of(error)}") from error
+    _held.add(file)
+    _let_go_in_forked_children()
+    try:
+        yield
+    finally:
+        if file in _held:  # if not, we are such a child
+            _held.discard(file)
+            with suppress(OSError):
+                os.ftruncate(file, 0)
+            os.close(file)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process, this one included, holds the lock file at path. Changes nothing."""
+    try:
+        with path.open("rb") as file:
+            # Shared, so that readers do not see each other; _try_lock allows for an owner who meets a reader here.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {reason_of(error)}") from error
+    return False
+
+
+_held: set[int] = set()
+
+
+@functools.cache
+def _let_go_in_forked_children() -> None:
+    # A flock belongs to the open file, which fork shares: a loader's worker that outlives its killed parent would
+    # keep the run locked.
+    os.register_at_fork(after_in_child=_close_held)
+
+
+def _close_held() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+def _acquire(path: Path, wait: bool) -> int:
+    """The number of an open file that has the lock."""
+    while True:
+        with ExitStack() as stack:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, file)
+            if not _try_lock(file):
+                owner = os.pread(file, 1000, 0).decode(errors="replace").split()
+                who = f"process {owner[0]} on {owner[1]}" if len(owner) == 2 else "another process"
+                if not wait:
+                    raise RunError(f"{path.parent} is in use by {who}; wait until it ends, or stop it")
+                log.info("waiting for %s, which is in use by %s", path.parent, who)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+                stack.pop_all()
+                return file
+            # The file was removed while we waited: a lock on it keeps nobody out.
+
+
+def _try_lock(file: int) -> bool:
+    deadline = time.monotonic() + _PROBE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PROBE_SECONDS / 10)

@@ -1,0 +1,1 @@
+"""Layers that strategies add to a model: gradient reversal, the domain discriminator."""

@@ -1,0 +1,136 @@
+"""What there is to choose from, read from the headings of `configs/`: the verb `list` and the text of `--help`."""
+
+from __future__ import annotations
+
+import platform
+import textwrap
+from pathlib import Path
+
+from tlrun.config import RULES, ConfigError
+from tlrun.error_text import unknown
+
+GROUPS = {
+    "domains": "domain",
+    "pairs": "data",
+    "strategies": "strategy",
+    "models": "model",
+    "optimizers": "optim",
+    "schedules": "schedule",
+}
+"""What `list` shows -> the folder of `configs/` that holds it."""
+
+HOW = {
+    "domains": "domain@data.source=NAME domain@data.target=NAME, with data=pair",
+    "rules": "engine.select=NAME",
+}
+"""How one of them is chosen, where that is not group=NAME."""
+
+HELP = """\
+tlrun: transfer-learning experiments from the command line.
+
+One command names a pair of domains, a strategy, a model and a device. One engine trains it, one folder holds all that
+came of it. Target labels never reach training or selection unless they are granted by name.
+
+usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it was cut off
+       tlrun -m [KEY=A,B ...]        a sweep: every combination, in order; finished runs are skipped
+       tlrun list [WHAT]             what there is: {what}
+       tlrun --version | --help
+
+examples:
+  tlrun strategy=dann data=mnist_mnistm
+      adapt a digit classifier from MNIST to MNIST-M, without any target label
+  tlrun -m strategy=source_only,dann,mmd,target_only seed=0,1,2
+      hold methods against the floor and the ceiling at the same budget
+  tlrun strategy=fine_tune data=mnist_usps data.target_labels=10
+      train a source model, then go on with 10 labelled target images a class
+  tlrun data=pair domain@data.source=usps domain@data.target=mnistm engine.epochs=20 device=cuda
+      any two domains, a longer run, on the GPU
+  tlrun strategy=dann engine.epochs=1 run.require="target_test_accuracy>=0.5"
+      for scripts: exit code 1 when the result is worse
+
+choices (GROUP=NAME):
+{groups}
+
+Every other setting is KEY=VALUE, such as optim.lr=0.001, model.weights=source, engine.select=oracle, seed=1, run.root=DIR.
+  tlrun [KEY=VALUE ...] --cfg job    shows all settings of a run and starts nothing
+  tlrun --config-dir DIR ...         takes your own YAML files beside ours; name: my_lab.my_method is your own module
+  eval "$(tlrun -sc install=bash)"   completes keys and choices on the tab key (also install=zsh, install=fish)
+
+Results go to outputs/<data>-<strategy>-s<seed>-<digest>/ under the current folder (run.root): summary.json, metrics.csv,
+checkpoints, the settings in full. Standard output names the folder of every finished run, standard error tells the rest.
+Exit codes: 0 done, 1 a run failed or run.require was missed, 2 the command or a setting is wrong.
+"""
+
+
+def config_folder() -> Path:
+    """Our `configs/`: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    inside = here / "configs"
+    return inside if inside.is_dir() else here.parent / "configs"
+
+
+def headings(folder: Path) -> dict[str, str]:
+    """The name and the first comment line of every YAML in a folder, sorted by name."""
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        with path.open() as file:
+            first = file.readline()
+        found[path.stem] = first.lstrip("# ").strip() if first.startswith("#") else ""
+    return found
+
+
+def options(what: str, folders: list[Path]) -> dict[str, str]:
+    """Name and description of everything of that sort; where folders hold the same name, the first one's."""
+    if what == "rules":
+        return RULES
+    found: dict[str, str] = {}
+    for folder in reversed(folders):
+        found |= headings(folder / GROUPS[what])
+    return dict(sorted(found.items()))
+
+
+def list_text(what: str | None, folders: list[Path]) -> str:
+    """The lines of `tlrun list [what]`. Raises ConfigError when there is no such list."""
+    every = (*GROUPS, "rules")
+    if what is None:
+        return "\n\n".join(f"{each} ({_how(each)})\n{_lines(options(each, folders), '  ')}" for each in every)
+    if what not in every:
+        raise ConfigError(f"list {what}: no such list{unknown(what, every)}")
+    return _lines(options(what, folders))
+
+
+def help_text(folders: list[Path]) -> str:
+    """The text of `tlrun --help`."""
+    groups = sorted({path.parent.name for folder in folders for path in folder.glob("[!_]*/*.yaml")} - {"domain"})
+    names = {group: {name for folder in folders for name in headings(folder / group)} for group in groups}
+    lines = [
+        textwrap.fill(
+            ", ".join(sorted(names[group])), 110, initial_indent=f"  {group:<10} ", subsequent_indent=" " * 13
+        )
+        for group in groups
+    ]
+    return HELP.format(what=", ".join((*GROUPS, "rules")), groups="\n".join(lines)).rstrip()
+
+
+def version_text() -> str:
+    """Our version and those that numbers depend on most, without importing them."""
+    versions = [f"{package} {_version(package)}" for package in ("torch", "torchvision", "hydra-core")]
+    return f"tlrun {_version('tlrun')} ({', '.join(versions)}, Python {platform.python_version()})"
+
+
+def _version(package: str) -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _how(what: str) -> str:
+    return HOW.get(what) or f"{GROUPS[what]}=NAME"
+
+
+def _lines(found: dict[str, str], indent: str = "") -> str:
+    width = max((len(name) for name in found), default=0)
+    return "\n".join(f"{indent}{name:<{width}}  {text}".rstrip() for name, text in found.items())

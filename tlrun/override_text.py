@@ -1,0 +1,131 @@
+"""Mistakes in overrides as lines for people: what was typed, what is wrong with it, what may have been meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf.errors import OmegaConfBaseException
+
+from tlrun.error_text import MISSING, did_you_mean, unknown
+
+NOUNS = {"data": "pair", "optim": "optimizer"}
+"""What an option of a group is called, where that is not the group's own name."""
+
+
+def choice_problem(override: Override, options: Sequence[str], choices: Mapping[str, Any]) -> str | None:
+    """What is wrong with an override that chooses from a group with these options; choices: those made by now."""
+    key, group = bare_key(override), override.key_or_group
+    if override.is_delete():
+        return None
+    if key not in choices and not override.is_add():
+        if places := places_of(group, choices):
+            ways = [f"{place}={override.get_value_element_as_str()}" for place in places]
+            return f"{override.input_line}: say where: {' or '.join(ways)}"
+        return f"{override.input_line}: nothing is chosen from this group by default; write +{override.input_line}"
+    value = override.value()
+    names = value if isinstance(value, list) else [value]
+    wrong = [name for name in names if not isinstance(name, str) or name.removesuffix(".yaml") not in options]
+    return f"{override.input_line}: no such {noun(group)}{unknown(str(wrong[0]), options)}" if wrong else None
+
+
+def package_problem(override: Override, choices: Mapping[str, Any]) -> str:
+    """What is wrong with an override that names a package of a group that does not exist."""
+    near = did_you_mean(bare_key(override), choices)
+    return f"{override.input_line}: no such group{f'; {near}' if near else ''}"
+
+
+def key_problem(override: Override, settings: Mapping[str, Any], choices: Mapping[str, Any]) -> str | None:
+    """What is wrong with the key of an override that sets a value, given the settings that it would change."""
+    parts = re.findall(r"[^.\[\]]+", override.key_or_group)
+    at: Any = settings
+    for number, part in enumerate(parts):
+        if not isinstance(at, Mapping):
+            return None
+        if part not in at:
+            return f"{override.input_line}: unknown key{_key_hint(parts, number, at, settings, choices)}"
+        at = at[part]
+    if not isinstance(at, Mapping) or override.is_delete() or isinstance(override.value(), dict):
+        return None
+    place = ".".join(parts)
+    chosen = [key for key in choices if package_of(key) == place]
+    how = f"; choose with {chosen[0]}=..." if chosen else f" (its keys: {', '.join(at)})"
+    return f"{override.input_line}: {place} is a group of settings{how}"
+
+
+def missing_choices(choices: Mapping[str, Any]) -> list[str]:
+    """The groups from which something must be chosen and nothing was."""
+    return sorted(key for key, value in choices.items() if value == MISSING)
+
+
+def places_of(group: str, choices: Mapping[str, Any]) -> list[str]:
+    """The choices made from a group: `domain@data.source` and `domain@data.target` for `domain`."""
+    return sorted(key for key in choices if key.partition("@")[0] == group)
+
+
+def unknowable_keys(override: Override, settings: Mapping[str, Any], choices: Mapping[str, Any]) -> list[str]:
+    """The keys about which nothing can be said once this choice is refused; the empty key stands for all."""
+    keys = [package_of(bare_key(override)), *map(package_of, places_of(override.key_or_group, choices))]
+    found = [key for key in keys if _holds(settings, key)]
+    return found or [""]
+
+
+def _holds(settings: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(settings, Mapping) or part not in settings:
+            return False
+        settings = settings[part]
+    return True
+
+
+def noun(group: str) -> str:
+    return NOUNS.get(group, group.rpartition("/")[2])
+
+
+def bare_key(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")
+
+
+def package_of(choice: str) -> str:
+    """The key at which a choice puts its settings: `data.source` for `domain@data.source`, `model` for `model`."""
+    group, _, package = choice.partition("@")
+    return package or group.replace("/", ".")
+
+
+def first_line(error: Exception) -> str:
+    """The part of an error of Hydra or OmegaConf that tells what is wrong."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(cause).__name__
+
+
+def _key_hint(
+    parts: Sequence[str],
+    number: int,
+    at: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    choices: Mapping[str, Any],
+) -> str:
+    """What may have been meant by a key whose part `number` is not in `at`."""
+    before = "".join(f"{part}." for part in parts[:number])
+    groups = [] if before else [key for key in choices if not key.startswith("hydra")]
+    if near := did_you_mean(parts[number], [*at, *groups]):
+        return f"; {near.replace('did you mean ', f'did you mean {before}', 1)}"
+    places = [key for key in _keys(settings) if key.rpartition(".")[2] == parts[-1]]
+    if places and "_target_" not in at:
+        return f"; did you mean {' or '.join(places[:3])}?"
+    chosen = [f" with {key}={choices[key]}" for key in choices if before and package_of(key) == before[:-1]]
+    whose = f"keys of {before[:-1]}" if before else "keys"
+    hint = f"{''.join(chosen)} ({whose}: {', '.join(at)})"
+    if "_target_" in at:
+        hint += f"; a further argument of the optimizer is added with +{'.'.join(parts)}=..."
+    return hint
+
+
+def _keys(node: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{before}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{before}{key}.")

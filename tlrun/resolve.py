@@ -1,0 +1,173 @@
+"""From what was asked to what will be computed: combinations are checked, every `auto` becomes a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlrun.config import ConfigError, ExperimentConfig, Grant, Rule
+from tlrun.engine.selection import automatic_rule
+from tlrun.run import parse_requirement
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check(config: ExperimentConfig) -> list[str]:
+    """What does not go together in a typed config, one line each. Loads no torch."""
+    return [
+        *_label_problems(config),
+        *_weight_problems(config),
+        *_pretrain_problems(config),
+        *_rule_problems(config),
+        *_requirement_problems(config),
+    ]
+
+
+def name_choices(config: ExperimentConfig) -> ExperimentConfig:
+    """The config with every `auto` named that does not depend on the machine, and unused grants taken back.
+
+    A grant that the strategy does not read becomes `none`, so that floors are shared along a label curve. Loads no
+    torch.
+    """
+    data = config.data
+    root = Path(data.root)
+    strategy = config.strategy.resolved(data.target_labels)
+    config = config.model_copy(update={"strategy": strategy})
+    select = automatic_rule(config) if config.engine.select == "auto" else config.engine.select
+    reads_target_val = "target_val" in (select, *_rules(config))
+    data = data.model_copy(
+        update={
+            "source": data.source.resolved(root),
+            "target": data.target.resolved(root),
+            "target_labels": strategy.own_grant(data.target_labels),
+            "target_val_labels": data.target_val_labels if reads_target_val else "none",
+        }
+    )
+    return config.model_copy(
+        update={
+            "data": data,
+            "model": config.model.model_copy(update={"weights": _weights(config)}),
+            "engine": config.engine.model_copy(update={"select": select}),
+        }
+    )
+
+
+def name_machine(config: ExperimentConfig) -> tuple[ExperimentConfig, torch.device]:
+    """The config with device and precision named for this machine, and the device. Raises ConfigError."""
+    from tlrun.engine.runtime import resolve_device, resolve_precision
+
+    device = resolve_device(config.device)
+    update = {
+        "device": config.device.model_copy(update={"name": device.type}),
+        "engine": config.engine.model_copy(
+            update={"precision": resolve_precision(config.engine.precision, device)},
+        ),
+    }
+    pretrain = config.pretrain
+    engine = pretrain.engine.model_copy(
+        update={"precision": resolve_precision(pretrain.engine.precision, device)},
+    )
+    update["pretrain"] = pretrain.model_copy(update={"engine": engine})
+    return config.model_copy(update=update), device
+
+
+def pretrain_config(config: ExperimentConfig) -> ExperimentConfig:
+    """The run that makes the source model of `config`: the node `pretrain` on the same data, model and seed.
+
+    No target label is granted to it, and it stands for itself: neither requirement nor fresh start is passed on.
+    """
+    pretrain = config.pretrain
+    inner = config.model_copy(
+        update={
+            "strategy": pretrain.strategy,
+            "model": config.model.model_copy(update={"weights": pretrain.weights, "head": "auto"}),
+            "optim": pretrain.optim,
+            "schedule": pretrain.schedule,
+            "engine": pretrain.engine,
+            "run": config.run.model_copy(update={"require": None, "fresh": False}),
+        }
+    )
+    return name_choices(inner)
+
+
+def _weights(config: ExperimentConfig) -> str:
+    if config.model.weights != "auto":
+        return config.model.weights
+    if config.strategy.starts_from == "random":
+        return "random"
+    if config.model.has_imagenet_weights:
+        return "imagenet"
+    return "source" if config.strategy.starts_from == "trained" else "random"
+
+
+def _rules(config: ExperimentConfig) -> list[Rule]:
+    """The rules asked for by name: selection, early stopping, plateaus."""
+    asked = [config.engine.early_stop.metric, *config.strategy.rules]
+    if config.engine.select != "auto":
+        asked.append(config.engine.select)
+    return [rule for rule in asked if rule is not None]
+
+
+def _label_problems(config: ExperimentConfig) -> list[str]:
+    grant: Grant = config.data.target_labels
+    strategy = config.strategy.resolved(grant)
+    if strategy.needs.target == "required" and strategy.own_grant(grant) == "none":
+        return [
+            f"data.target_labels: strategy {strategy.name} learns from target labels and none are granted; "
+            "set data.target_labels to a number per class, or to all"
+        ]
+    return []
+
+
+def _weight_problems(config: ExperimentConfig) -> list[str]:
+    weights, strategy = config.model.weights, config.strategy
+    problems = []
+    if strategy.starts_from == "random" and weights not in ("auto", "random"):
+        problems.append(f"model.weights: strategy {strategy.name} starts from random weights, got {weights}")
+    if weights == "imagenet" and not config.model.has_imagenet_weights:
+        problems.append(
+            f"model.weights: model {config.model.name} has no imagenet weights; set random, source, or a path"
+        )
+    if weights == "random" and config.model.head == "keep":
+        problems.append("model.head: keep needs weights with a head, got model.weights=random; set model.head=auto")
+    return problems
+
+
+def _pretrain_problems(config: ExperimentConfig) -> list[str]:
+    if _weights(config) != "source":
+        return []
+    pretrain = config.pretrain
+    problems = []
+    if pretrain.strategy.needs.target != "unused" or pretrain.strategy.starts_from == "trained":
+        problems.append(
+            f"pretrain.strategy: must be trained on the source from the start, such as source_only, "
+            f"got {pretrain.strategy.name}"
+        )
+    if pretrain.weights == "source":
+        problems.append("pretrain.weights: must be auto, random, imagenet or a path, got source")
+    if pretrain.engine.select == "oracle" and config.engine.select != "oracle":
+        problems.append("pretrain.engine.select: oracle peeks at target labels that engine.select does not; name both")
+    return problems
+
+
+def _rule_problems(config: ExperimentConfig) -> list[str]:
+    problems = []
+    if "target_val" in _rules(config) and config.data.target_val_labels == "none":
+        problems.append(
+            "data.target_val_labels: selection by target_val needs labels and none are granted; "
+            "set data.target_val_labels to a number per class, or to all"
+        )
+    if "last" in (config.engine.early_stop.metric, *config.strategy.rules):
+        problems.append("engine.early_stop.metric: 'last' never stops improving; name another rule, or null")
+    return problems
+
+
+def _requirement_problems(config: ExperimentConfig) -> list[str]:
+    if config.run.require is None:
+        return []
+    try:
+        parse_requirement(config.run.require)
+    except ConfigError as error:
+        return error.problems
+    return []
