@@ -91,10 +91,7 @@ class Output:
 
     def split(self, rows: int) -> tuple[Output, Output]:
         """The first `rows` rows and the rest."""
-        return (
-            Output(self.features[:rows], self.logits[:rows]),
-            Output(self.features[rows:], self.logits[rows:]),
-        )
+        return (Output(self.features[:rows], self.logits[:rows]), Output(self.features[rows:], self.logits[rows:]))
 
 
 @dataclass(frozen=True)

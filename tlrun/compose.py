@@ -94,7 +94,7 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
 def readable(text: str) -> str:
     """An override as Hydra can read it: a value that its grammar refuses is quoted, so `run.require=a>=0.7` is text.
 
-    Raises ConfigError where it is no override at all.
+    Raises ConfigError where it is no override at all, or an unfinished list or mapping.
     """
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
@@ -103,7 +103,9 @@ def readable(text: str) -> str:
         raise ConfigError(f"{text}: {key!r} is no key; settings are written key=value, see tlrun --help")
     try:
         OverridesParser.create().parse_override(text)
-    except Exception:  # 1.3 and 1.4 raise different kinds
+    except Exception as error:  # 1.3 and 1.4 raise different kinds
+        if value[:1] in ("[", "{"):
+            raise ConfigError(f"{text}: cannot be read as a list or mapping: {first_line(error)}") from error
         return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return text
 
@@ -169,13 +171,18 @@ class _Composer:
         """Whether it is a sweep, the overrides of each job, and the node `hydra` that all share, not resolved."""
         parsed = {override: self.parser.parse_override(override) for override in overrides}
         fixed = [override for override, each in parsed.items() if not each.is_sweep_override()]
+        several = {
+            override: f"{override}: several values need -m (tlrun -m ...); a list is [a,b]"
+            for override in overrides
+            if override not in fixed
+        }
+        if not multirun:
+            self.refused |= several
         config = self.open(fixed) if multirun else self.settle(fixed)[0]
         node = _plain(config)["hydra"]
-        if not (multirun or str(node["mode"]).endswith("MULTIRUN")):
-            for override in overrides:
-                if override not in fixed:
-                    self.refused[override] = f"{override}: several values need -m (tlrun -m ...); a list is [a,b]"
+        if not multirun and not str(node["mode"]).endswith("MULTIRUN"):
             return False, [tuple(fixed)], node
+        self.refused = {override: why for override, why in self.refused.items() if override not in several}
         for_hydra = [override for override, each in parsed.items() if each.is_hydra_override()]
         for override in set(for_hydra) - set(fixed):
             self.refused[override] = f"{override}: Hydra's own settings cannot be swept"
@@ -217,10 +224,11 @@ class _Composer:
             config = self._compose(kept, RunMode.RUN)
         except Exception as error:  # composing runs Hydra alone, which raises many kinds; what is wrong is found out here
             config = self._without_refused(kept)
-            for key in missing_choices(_plain(config)["hydra"]["runtime"]["choices"]):
+            missing = missing_choices(_plain(config)["hydra"]["runtime"]["choices"])
+            for key in missing:
                 if not any(override.startswith(f"{key}=") for override in self.refused):
                     problems.append(f"{key}: must be given{unknown('', self._options(key.partition('@')[0]))}")
-            if not problems and not any(override in self.refused for override in kept):
+            if not missing and not any(override in self.refused for override in kept):
                 problems.append(first_line(error))
         self.last = (kept, config, problems)
         return config, problems

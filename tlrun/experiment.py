@@ -69,7 +69,7 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     # Only now, so that a source model trained just now and one found ready lead to the same draws.
     seed_everything(config.seed)
     model = build_model(config.model, shape=pair.shape, num_classes=pair.task.num_classes)
-    weights = load_weights(model, config.model, classes=pair.task.classes, source=source and source.folder)
+    weights = load_weights(model, config.model, classes=pair.task.classes, source=source.folder if source else None)
     kind = component_class("strategy", config.strategy.name)
     strategy = kind(config.strategy, model, pair.task, label_smoothing=config.optim.label_smoothing).to(device)
     precision: Precision = config.engine.precision  # type: ignore[assignment]  # name_machine has named it
@@ -80,7 +80,7 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     )
     engine = Engine(config, strategy, pair, folder, runtime, weights_hash=weights.sha256)
     engine.fit()
-    finish(engine, pretrain_seconds=source and source.summary["seconds"])
+    finish(engine, pretrain_seconds=source.summary["seconds"] if source else None)
 
 
 def _source_model(config: ExperimentConfig, command: str) -> Outcome | None:

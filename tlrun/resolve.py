@@ -60,14 +60,10 @@ def name_machine(config: ExperimentConfig) -> tuple[ExperimentConfig, torch.devi
     device = resolve_device(config.device)
     update = {
         "device": config.device.model_copy(update={"name": device.type}),
-        "engine": config.engine.model_copy(
-            update={"precision": resolve_precision(config.engine.precision, device)},
-        ),
+        "engine": config.engine.model_copy(update={"precision": resolve_precision(config.engine.precision, device)}),
     }
     pretrain = config.pretrain
-    engine = pretrain.engine.model_copy(
-        update={"precision": resolve_precision(pretrain.engine.precision, device)},
-    )
+    engine = pretrain.engine.model_copy(update={"precision": resolve_precision(pretrain.engine.precision, device)})
     update["pretrain"] = pretrain.model_copy(update={"engine": engine})
     return config.model_copy(update=update), device
 

@@ -21,7 +21,9 @@ def test_patterns_name_parameters_and_an_idle_one_is_refused() -> None:
     assert matching(Net(), ["high.*"], where="here") == {"high.0.weight", "high.0.bias"}
     with pytest.raises(ConfigError) as error:
         matching(Net(), ["hihg.*"], where="strategy: phase 'head'")
-    assert error.value.problems[0].startswith("strategy: phase 'head': the pattern 'hihg.*' matches no parameter; there")
+    assert error.value.problems[0].startswith(
+        "strategy: phase 'head': the pattern 'hihg.*' matches no parameter; there"
+    )
 
 
 def test_a_frozen_subtree_keeps_batch_statistics_and_drops_nothing_out() -> None:

@@ -30,9 +30,7 @@ def torch_factors(make: Any, steps: int) -> list[float]:
 
 def test_inverse_decay_is_the_formula_of_the_dann_paper() -> None:
     decay = schedule("inverse_decay", alpha=10.0, beta=0.75)
-    assert [decay.factor(step, 4) for step in range(4)] == pytest.approx(
-        [1.0, 3.5**-0.75, 6.0**-0.75, 8.5**-0.75]
-    )
+    assert [decay.factor(step, 4) for step in range(4)] == pytest.approx([1.0, 3.5**-0.75, 6.0**-0.75, 8.5**-0.75])
 
 
 def test_cosine_equals_torchs_annealing() -> None:

@@ -41,9 +41,7 @@ def test_only_the_oracle_reads_withheld_labels() -> None:
 def test_low_entropy_and_high_information_win() -> None:
     assert SCORES["entropy"](replace(NOTHING, entropy=0.1)) > SCORES["entropy"](replace(NOTHING, entropy=0.2))
     score = SCORES["information_maximisation"]
-    assert score(replace(NOTHING, information_maximisation=2.0)) > score(
-        replace(NOTHING, information_maximisation=1.0)
-    )
+    assert score(replace(NOTHING, information_maximisation=2.0)) > score(replace(NOTHING, information_maximisation=1.0))
 
 
 def test_of_equal_scores_the_later_is_kept_and_a_lower_one_never() -> None:

@@ -25,6 +25,7 @@ from tlrun.engine.interrupt import Interrupts
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.plan import Stretch, lay_out
 from tlrun.engine.runtime import Runtime
+from tlrun.engine.schedules import Schedule
 from tlrun.engine.selection import SCORES, Best, Patience
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, gradient_norm
@@ -61,10 +62,11 @@ class Engine:
     ) -> None:
         settings = config.engine
         self.weights_hash = weights_hash
-        self.config, self.strategy, self.pair, self.folder, self.runtime = config, strategy, pair, folder, runtime
+        self.config, self.strategy, self.pair, self.folder, self.runtime = (config, strategy, pair, folder, runtime)
         longest = max(len(pair.parts["source_train"]), len(pair.parts["target_unlabelled"]))
         steps = settings.steps_per_epoch or math.ceil(longest / (settings.batch_size * settings.accumulate))
         self.plan = lay_out(strategy.phases(), epochs=settings.epochs, steps_per_epoch=steps)
+        assert isinstance(config.schedule, Schedule)
         self.optimiser = Optimiser(
             strategy, config.optim, config.schedule, runtime=runtime, clip_norm=settings.clip_norm
         )

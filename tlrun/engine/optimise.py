@@ -54,7 +54,9 @@ class Optimiser:
 
     def set_rates(self, progress: Progress) -> None:
         """Sets every group's learning rate for this step; `lr` is that of a group with rate 1."""
-        place = (progress.phase_step, progress.phase_steps) if self.schedule.per_phase else (progress.step, progress.steps)
+        place = (
+            (progress.phase_step, progress.phase_steps) if self.schedule.per_phase else (progress.step, progress.steps)
+        )
         self.lr = self.peak_lr * self.schedule.factor(*place)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["rate"]

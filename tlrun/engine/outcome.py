@@ -22,14 +22,13 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     evaluation = engine.evaluator.evaluate(pair.parts)
     classes = pair.task.classes
     for name, split in evaluation.splits.items():
-        folder.write_confusion(*name.split("_"), classes, split.confusion)
+        domain, part = name.split("_")
+        folder.write_confusion(domain, part, classes, split.confusion)
     test = pair.parts["target_test"]
     index, output = engine.evaluator.encode(test)
     assert test.y is not None
     probabilities = output.logits.softmax(dim=1)
-    folder.write_predictions(
-        classes, rows=index.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist()
-    )
+    folder.write_predictions(classes, rows=index.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist())
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
     folder.write_summary(summarise(engine, evaluation, pretrain_seconds))

@@ -64,7 +64,7 @@ class OneCycle(Schedule):
         if fraction < self.rise:
             low, high, place = self.start, 1.0, fraction / self.rise
         else:
-            low, high, place = 1.0, self.final, (fraction - self.rise) / (1.0 - self.rise)
+            low, high, place = (1.0, self.final, (fraction - self.rise) / (1.0 - self.rise))
         return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * place))
 
 

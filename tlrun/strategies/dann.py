@@ -51,9 +51,7 @@ class Dann(Strategy):
                 problems.append("discriminator_steps: has no effect with update=reversal; set update=alternating")
             return problems
 
-    def __init__(
-        self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0
-    ) -> None:
+    def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
         super().__init__(config, model, task, label_smoothing=label_smoothing)
         self.discriminator = Discriminator(
             model.num_features,
@@ -75,10 +73,7 @@ class Dann(Strategy):
         turns: tuple[Turn, ...] = (Turn(),)
         if self.config.update == "alternating":
             model = tuple(group.name for group in model_groups(self.model))
-            turns = (
-                Turn("discriminator", ("discriminator",), self.config.discriminator_steps),
-                Turn("model", model),
-            )
+            turns = (Turn("discriminator", ("discriminator",), self.config.discriminator_steps), Turn("model", model))
         return adaptation_phases(self.config, self.model, also=("discriminator.*",), turns=turns)
 
     def param_groups(self) -> tuple[ParamGroup, ...]:
@@ -91,9 +86,7 @@ class Dann(Strategy):
         source, target = both_domains(batch)
         if progress.turn == "discriminator":
             return self.discriminator_loss(source, target)
-        of_source, of_target = forward_domains(
-            self.model, source.x, target.x, joint=self.config.batch_norm == "joint"
-        )
+        of_source, of_target = forward_domains(self.model, source.x, target.x, joint=self.config.batch_norm == "joint")
         weight = adaptation_weight(self.config, progress)
         features = (of_source.features, of_target.features)
         if self.config.update == "reversal":

@@ -39,9 +39,7 @@ class FineTune(Strategy):
                 problems.append("encode_once: has no effect with train=all, where no stage is frozen")
             return problems
 
-    def __init__(
-        self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0
-    ) -> None:
+    def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
         super().__init__(config, model, task, label_smoothing=label_smoothing)
         if config.keep_stages is not None:
             start_anew(model, config.keep_stages)
@@ -57,15 +55,15 @@ class FineTune(Strategy):
         return training_phases(self.model, "last_k", last_k=last_k, encode_once=self.config.encode_once)
 
     def param_groups(self) -> tuple[ParamGroup, ...]:
-        return model_groups(
-            self.model, backbone_rate=self.config.backbone_rate, stage_decay=self.config.stage_decay
-        )
+        return model_groups(self.model, backbone_rate=self.config.backbone_rate, stage_decay=self.config.stage_decay)
 
 
 def start_anew(model: TransferModel, keep_stages: int) -> None:
     """Draws fresh weights for every stage above the first `keep_stages` backbone stages that learn, and for the head."""
     stages = model.learning_stages
     if keep_stages > len(stages):
-        raise ConfigError(f"strategy.keep_stages: must be at most {len(stages)} ({', '.join(stages)}), got {keep_stages}")
+        raise ConfigError(
+            f"strategy.keep_stages: must be at most {len(stages)} ({', '.join(stages)}), got {keep_stages}"
+        )
     kept = stages[:keep_stages]
     reinitialise(model, [stage for stage in model.stage_names if stage not in kept])

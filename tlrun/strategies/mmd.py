@@ -54,9 +54,7 @@ class Mmd(Strategy):
         if progress.phase == FINETUNE:
             return labelled_loss(self, batch, "target")
         source, target = both_domains(batch)
-        of_source, of_target = forward_domains(
-            self.model, source.x, target.x, joint=self.config.batch_norm == "joint"
-        )
+        of_source, of_target = forward_domains(self.model, source.x, target.x, joint=self.config.batch_norm == "joint")
         weight = adaptation_weight(self.config, progress)
         distance = self.distance(of_source, of_target)
         return Losses(
@@ -68,10 +66,6 @@ class Mmd(Strategy):
 
     def distance(self, source: Output, target: Output) -> Tensor:
         """The sum of the matched layers' squared discrepancies, a scalar."""
-        options = {
-            "kernels": self.config.kernels,
-            "bandwidth": self.config.bandwidth,
-            "estimate": self.config.estimate,
-        }
+        options = {"kernels": self.config.kernels, "bandwidth": self.config.bandwidth, "estimate": self.config.estimate}
         layers = [mmd(getattr(source, layer), getattr(target, layer), **options) for layer in self.config.match]
         return torch.stack(layers).sum()

@@ -34,6 +34,4 @@ class Progressive(Strategy):
         return training_phases(self.model, "progressive", until=until, encode_once=self.config.encode_once)
 
     def param_groups(self) -> tuple[ParamGroup, ...]:
-        return model_groups(
-            self.model, backbone_rate=self.config.backbone_rate, stage_decay=self.config.stage_decay
-        )
+        return model_groups(self.model, backbone_rate=self.config.backbone_rate, stage_decay=self.config.stage_decay)
