@@ -89,9 +89,7 @@ def test_row_weights_count_by_their_ratio_alone(logits, hard):
     )
     whole = torch.tensor([1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0])
     repeated = torch.stack([logits[0], logits[2], logits[2]])
-    torch.testing.assert_close(
-        task_loss(logits, examples(hard, whole)), F.cross_entropy(repeated, hard[[0, 2, 2]])
-    )
+    torch.testing.assert_close(task_loss(logits, examples(hard, whole)), F.cross_entropy(repeated, hard[[0, 2, 2]]))
 
 
 def test_no_weight_at_all_is_a_loss_of_zero_with_no_gradient(logits, hard):
@@ -132,7 +130,7 @@ def test_half_precision_logits_under_autocast_give_a_float32_loss(logits, hard, 
 
 
 def test_withheld_labels_are_refused(logits):
-    with pytest.raises(ValueError, match="^rows without labels cannot be classified against$"):
+    with pytest.raises(ValueError, match=r"^rows without labels cannot be classified against$"):
         task_loss(logits, examples(None))
 
 
