@@ -111,10 +111,12 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
 def digest(config: ExperimentConfig) -> str:
     """Ten hex digits over all settings that decide a run's numbers; the config must be resolved.
 
-    Left out: `run`, `device`, `data.root`, `data.download`, `data.cache_root`. 1 and 1.0 count as equal.
+    Left out: `run`, `device`, `data.root`, `data.download`, `data.cache_root`, and `pretrain` where no source model
+    is used. 1 and 1.0 count as equal.
     """
     content = config.to_dict()
-    for node in ("run", "device"):
+    unused = () if config.model.weights == "source" else ("pretrain",)
+    for node in ("run", "device", *unused):
         del content[node]
     for key in ("root", "download", "cache_root"):
         del content["data"][key]

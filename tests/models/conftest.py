@@ -10,8 +10,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from tlrun.build import component_class
 from tlrun.config import ModelSettings
-from tlrun.models.transfer import TransferModel, backbone_class, build_model
+from tlrun.models.transfer import TransferModel, build_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -23,7 +24,7 @@ def model_settings(file: str, **changes: Any) -> ModelSettings:
         **changes,
     }
     del values["defaults"]
-    return backbone_class(values["name"]).Config(**values)
+    return component_class("model", values["name"]).Config(**values)
 
 
 def make_model(file: str, shape: tuple[int, ...] = (3, 28, 28), num_classes: int = 10, **changes: Any) -> TransferModel:

@@ -34,6 +34,18 @@ def test_digits_cnn_without_batch_norm_is_the_papers_function(make):
     torch.testing.assert_close(output.logits, logits)
 
 
+def test_digits_cnn_drops_whole_maps_in_training_only(make):
+    model = make("digits_cnn", map_dropout=0.5, batch_norm=False)
+    x = torch.randn(64, 3, 28, 28)
+    kept = model(x).features.view(64, 48, 16).ne(0).any(dim=2)
+    stages = model.backbone.stages
+    stages["conv2"].train()
+    maps = model(x).features.view(64, 48, 16)
+    dropped = maps.eq(0).all(dim=2)[kept].float().mean()
+    assert 0.45 < dropped < 0.55
+    assert [layer.p for layer in model.backbone.modules() if isinstance(layer, nn.Dropout2d)] == [0.5, 0.5]
+
+
 def test_digits_cnn_takes_a_head_of_one_hidden_layer_or_none(make):
     assert count(make("digits_cnn", hidden_layers=1).head) == (768 * 100 + 100) + (100 * 10 + 10)
     assert count(make("digits_cnn", head_type="linear").head) == 768 * 10 + 10

@@ -49,12 +49,16 @@ def test_nothing_is_declared_beside_a_torchvision_that_fits(monkeypatch, declare
 
 
 def test_other_errors_of_torchvision_are_not_hidden(monkeypatch, declared):
+    tries = []
+
     def refuse(name):
+        tries.append(name)
         raise RuntimeError("PyTorch and torchvision were compiled with different CUDA major versions")
 
     monkeypatch.setattr(vision.importlib, "import_module", refuse)
     with pytest.raises(RuntimeError, match="different CUDA major versions"):
         vision.import_torchvision()
+    assert tries == ["torchvision"]
     assert declared == []
 
 

@@ -125,6 +125,15 @@ def test_keeping_a_head_of_other_classes_names_both_lists(make, settings, tmp_pa
     )
 
 
+def test_a_head_is_not_kept_for_the_same_classes_in_another_order(make, settings, tmp_path):
+    path = checkpoint(make("lenet", num_classes=2), tmp_path / "best.pt", classes=("cat", "dog"))
+    config = settings("lenet", weights=str(path), head="keep")
+    assert fails(make("lenet", num_classes=2), config, classes=("dog", "cat")) == (
+        f"model.head: keep needs weights trained for the same classes; {path} knows cat, dog, "
+        "the data have dog, cat; set model.head=new"
+    )
+
+
 def test_a_head_of_other_classes_is_replaced(make, settings, tmp_path):
     path = checkpoint(other(make, "lenet", num_classes=2), tmp_path / "best.pt", classes=("cat", "dog"))
     model = make("lenet")
@@ -187,13 +196,17 @@ def test_misfitting_weights_are_named_with_both_shapes(make, settings, tmp_path)
 def test_missing_and_unknown_weights_are_named(make, settings, tmp_path):
     path = checkpoint(make("digits_cnn"), tmp_path / "best.pt")
     assert fails(make("lenet"), settings("lenet", weights=str(path), head="new")).splitlines() == [
-        f"model.weights: {path} does not fit: "
-        "backbone.stages.conv1.0.weight is (32, 3, 5, 5) there and (20, 3, 5, 5) here, "
-        "backbone.stages.conv1.0.bias is (32,) there and (20,) here, "
-        f"backbone.stages.conv2.0.weight is (48, 32, 5, 5) there and (50, 20, 5, 5) here and 1 more; {ADVICE}",
+        (
+            f"model.weights: {path} does not fit: "
+            "backbone.stages.conv1.0.weight is (32, 3, 5, 5) there and (20, 3, 5, 5) here, "
+            "backbone.stages.conv1.0.bias is (32,) there and (20,) here, "
+            f"backbone.stages.conv2.0.weight is (48, 32, 5, 5) there and (50, 20, 5, 5) here and 1 more; {ADVICE}"
+        ),
         f"model.weights: {path} lacks: backbone.stages.fc.0.weight, backbone.stages.fc.0.bias; {ADVICE}",
-        f"model.weights: {path} has more than this model: backbone.stages.conv1.2.weight, "
-        f"backbone.stages.conv1.2.bias, backbone.stages.conv1.2.running_mean and 7 more; {ADVICE}",
+        (
+            f"model.weights: {path} has more than this model: backbone.stages.conv1.2.weight, "
+            f"backbone.stages.conv1.2.bias, backbone.stages.conv1.2.running_mean and 7 more; {ADVICE}"
+        ),
     ]
 
 

@@ -141,12 +141,12 @@ def to_batch(x: Tensor, statistics: Statistics, shape: Shape) -> Tensor:
 
     One grey channel is repeated to as many as `shape` has. Works on the device of x.
     """
-    flat = x.reshape(len(x), -1).float()
+    flat = x.flatten(1).float()
     if len(shape) == 1:
         return torch.addcmul(statistics.offset, flat, statistics.scale)
     channels, height, width = shape
     if x.shape[3] != channels:
-        flat = flat.unsqueeze(2).expand(-1, -1, channels).reshape(len(x), -1)
+        flat = flat.unsqueeze(2).expand(-1, -1, channels).flatten(1)
     normalised = torch.addcmul(statistics.offset, flat, statistics.scale)
     return normalised.view(len(x), height, width, channels).permute(0, 3, 1, 2)
 
@@ -172,7 +172,7 @@ def scale_contrast(x: Tensor, factor: Tensor) -> Tensor:
 
     The mean is over pixels and channels alike; results are clipped to 0..255.
     """
-    flat = x.reshape(len(x), -1).float()
+    flat = x.flatten(1).float()
     factor = factor[:, None]
     return torch.addcmul(flat.mean(1, keepdim=True) * (1 - factor), flat, factor).clamp_(0, 255).view(x.shape)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tlrun.batch import Encoded, Inputs, Output
+from tlrun.build import component_class
 from tlrun.config import ConfigError, ModelSettings
 
 
@@ -104,7 +102,7 @@ class TransferModel(nn.Module):
         first, rows = (x.stage, x.x) if isinstance(x, Encoded) else (0, x)
         if not 0 <= first <= stage < len(self.stage_names):
             raise ValueError(f"cannot encode from stage {first} to {stage} of {len(self.stage_names)}")
-        if rows.dim() == 4:
+        if rows.dim() == 4:  # a cache may hand rows back in another memory order
             rows = rows.contiguous(memory_format=torch.channels_last)
         for name in self.stage_names[first:stage]:
             rows = self.stage(name)(rows)
@@ -139,22 +137,9 @@ def build_model(config: ModelSettings, *, shape: tuple[int, ...], num_classes: i
 
     Parameters are drawn from torch's global generator. Raises ConfigError where the model cannot take such rows.
     """
-    backbone = backbone_class(config.name)(config, shape)
+    backbone = component_class("model", config.name)(config, shape)
     model = TransferModel(backbone, config, num_classes=num_classes)
     return model.to(memory_format=torch.channels_last) if len(shape) == 3 else model  # type: ignore[call-overload]
-
-
-def backbone_class(name: str) -> Any:
-    """The one `Backbone` of the module that a config names: one of ours, or by a path with a dot anyone's."""
-    module = importlib.import_module(name if "." in name else f"tlrun.models.{name}")
-    found = [
-        item
-        for item in vars(module).values()
-        if inspect.isclass(item) and issubclass(item, Backbone) and item.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise ConfigError(f"model.name: {name} must hold exactly one Backbone, found {len(found)}")
-    return found[0]
 
 
 def image_shape(
