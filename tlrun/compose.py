@@ -26,7 +26,7 @@ from tlrun.build import typed
 from tlrun.config import ConfigError
 from tlrun.error_text import unknown
 from tlrun.listing import config_folder
-from tlrun.override_text import choice_problem, first_line, key_problem, missing_choices, package_of, package_problem, unknowable_keys
+from tlrun.override_text import bare_key, choice_problem, first_line, key_problem, missing_choices, package_of, package_problem, unknowable_keys
 
 OWN_SWEEP_DIR = "."
 """`hydra.sweep.dir` as `configs/train.yaml` has it: Hydra's own files of a sweep go nowhere unless asked for."""
@@ -178,6 +178,7 @@ class _Composer:
         }
         if not multirun:
             self.refused |= several
+            self.hidden |= {each: [package_of(bare_key(parsed[each]))] for each in several if self._chooses(parsed[each])}
         config = self.open(fixed) if multirun else self.settle(fixed)[0]
         node = _plain(config)["hydra"]
         if not multirun and not str(node["mode"]).endswith("MULTIRUN"):

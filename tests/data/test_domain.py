@@ -140,7 +140,7 @@ def test_fewer_granted_rows_lie_inside_more_and_follow_the_seed(images: MakeData
 
 def test_only_granted_val_labels_are_marked_for_selection(images: MakeData, pair_of: MakePair) -> None:
     source, target = images(COUNTS), images(COUNTS, draw=1)
-    for grant, counts in (("none", [0, 0, 0]), (2, [2, 2, 2]), ("all", [6, 4, 3])):
+    for grant, counts in (("none", [0, 0, 0]), (2, [2, 2, 2]), ("all", [6, 5, 3])):
         pair = pair_of(source, target, target_val_labels=grant)
         val, test = pair.parts["target_val"], pair.parts["target_test"]
         assert val.granted is not None and val.y is not None and test.granted is not None
@@ -152,10 +152,10 @@ def test_only_granted_val_labels_are_marked_for_selection(images: MakeData, pair
 
 def test_grants_beyond_what_there_is_are_refused_together(images: MakeData, pair_of: MakePair) -> None:
     with pytest.raises(ConfigError) as caught:
-        pair_of(images(COUNTS), images(COUNTS, draw=1), target_labels=20, target_val_labels=5)
+        pair_of(images(COUNTS), images(COUNTS, draw=1), target_labels=20, target_val_labels=6)
     assert caught.value.problems == [
         "data.target_labels: there (target) has fewer train rows than the 20 per class asked for, of dog (18), owl (12)",
-        "data.target_val_labels: there (target) has fewer val rows than the 5 per class asked for, of dog (4), owl (3)",
+        "data.target_val_labels: there (target) has fewer val rows than the 6 per class asked for, of dog (5), owl (3)",
     ]
 
 
@@ -189,8 +189,8 @@ def test_planted_noise_spoils_train_and_val_but_not_test(images: MakeData, pair_
         part = pair.parts[name]
         assert part.y is not None
         shares[name] = int((part.y.numpy() != true_labels(source, part)).sum())
-    assert shares == {"source_train": 14, "source_val": 3, "source_test": 0}  # of 54, 13 and 23 rows
-    assert pair.card["source"]["labels_made_wrong"] == {"train": 14, "val": 3, "test": 0}
+    assert shares == {"source_train": 14, "source_val": 4, "source_test": 0}  # of 54, 14 and 22 rows
+    assert pair.card["source"]["labels_made_wrong"] == {"train": 14, "val": 4, "test": 0}
 
 
 def test_noise_follows_the_seed(images: MakeData, pair_of: MakePair) -> None:
@@ -253,7 +253,12 @@ def test_open_target_keeps_its_own_classes_out_of_the_labels(
             "abc",
             "closed does not allow that only there (target) has c; set data.label_sets=open if that is meant",
         ),
-        ("partial", "abc", "bd", "partial does not allow that only here (source) has a, c and only there (target) has d"),
+        (
+            "partial",
+            "abc",
+            "bd",
+            "partial does not allow that only here (source) has a, c and only there (target) has d",
+        ),
         ("open", "abd", "abc", "open does not allow that only here (source) has d and only there (target) has c"),
     ],
 )
@@ -330,7 +335,11 @@ def test_shared_normalisation_is_that_of_the_source_train_split(images: MakeData
 
 def test_card_is_plain_and_tells_what_was_done(images: MakeData, pair_of: MakePair) -> None:
     pair = pair_of(
-        images(COUNTS, channels=1, size=6), images(COUNTS, draw=1, test=COUNTS), image_size=8, target_labels=2, target_val_labels="all"
+        images(COUNTS, channels=1, size=6),
+        images(COUNTS, draw=1, test=COUNTS),
+        image_size=8,
+        target_labels=2,
+        target_val_labels="all",
     )
     card = json.loads(json.dumps(pair.card))
     assert card == pair.card
@@ -339,20 +348,22 @@ def test_card_is_plain_and_tells_what_was_done(images: MakeData, pair_of: MakePa
     source, target = card["source"], card["target"]
     assert source["rows_per_class"] == {
         "train": {"cat": 24, "dog": 18, "owl": 12},
-        "val": {"cat": 6, "dog": 4, "owl": 3},
-        "test": {"cat": 10, "dog": 8, "owl": 5},
+        "val": {"cat": 6, "dog": 5, "owl": 3},
+        "test": {"cat": 10, "dog": 7, "owl": 5},
     }
     assert (source["test_split"], target["test_split"]) == ("0.25 of train, stratified", "official")
     assert (source["shape_before"], source["shape_after"]) == ([6, 6, 1], [8, 8, 1])
     assert source["fitting"] == "antialiased bilinear resize from 6x6 to 8x8, grey repeated in three channels"
-    assert target["labels_granted"] == {"training": 6, "selection": 18}
+    assert target["labels_used"] == {"training": 6, "selection": 18}
     assert target["origin"] == "drawn at random" and target["notes"] == ["a note"]
     assert target["normalized_by_mean"] == source["normalized_by_mean"] == source["train_mean"] * 3
     assert len(source["fingerprint"]) == 64
     assert json.loads(json.dumps(pair.inputs()))["target"]["fitting"] == "size as it came, 8x8"
 
 
-def test_places_come_from_the_settings(pair_settings: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_places_come_from_the_settings(
+    pair_settings: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     places = find_places(pair_settings(root="~/sets", cache_root="~/kept", download=True))
     assert places == Places(tmp_path / "sets", tmp_path / "kept", True)

@@ -118,7 +118,11 @@ def test_class_too_small_for_a_split_stays_in_train_and_is_noted(images: MakeDat
 
 def test_fingerprint_follows_pixels_labels_and_names(images: MakeData) -> None:
     data = images(COUNTS, test=COUNTS)
-    prints = {fingerprint(data), fingerprint(replace(data, classes=("cat", "dog", "ox"))), fingerprint(replace(data, test=None))}
+    prints = {
+        fingerprint(data),
+        fingerprint(replace(data, classes=("cat", "dog", "ox"))),
+        fingerprint(replace(data, test=None)),
+    }
     assert fingerprint(images(COUNTS, test=COUNTS)) in prints
     data.train.x[0, 0, 0, 0] ^= 1
     prints.add(fingerprint(data))

@@ -91,7 +91,9 @@ def test_smaller_subset_lies_in_the_larger() -> None:
     y = labels()
     rows = np.arange(len(y))
     subsets = [set(take_subset(y, rows, count, "subset").tolist()) for count in range(5, 101)]
-    assert all(len(small) + 1 == len(large) and small < large for small, large in zip(subsets, subsets[1:], strict=False))
+    assert all(
+        len(small) + 1 == len(large) and small < large for small, large in zip(subsets, subsets[1:], strict=False)
+    )
 
 
 def test_rows_per_class_are_exact_and_nested_and_leave_out_foreign_labels() -> None:
@@ -126,7 +128,9 @@ def test_noise_replaces_the_exact_share_by_other_classes_evenly() -> None:
 
 def test_noise_depends_on_the_salt_and_more_noise_holds_less() -> None:
     y, rows = labels((200, 200)), np.arange(400)
-    little, much, other = (plant_noise(y, rows, share, 2, "noise", seed) != y for share, seed in ((0.1, 0), (0.3, 0), (0.1, 1)))
+    little, much, other = (
+        plant_noise(y, rows, share, 2, "noise", seed) != y for share, seed in ((0.1, 0), (0.3, 0), (0.1, 1))
+    )
     assert (much[little]).all()
     assert (little != other).any()
     assert np.array_equal(plant_noise(y, rows, 0.0, 2, "noise", 0), y)

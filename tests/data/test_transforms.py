@@ -80,7 +80,9 @@ def test_resize_agrees_with_pillow(before: int, after: int) -> None:
 
     x = random_images(3, before).numpy()
     fitted = fit(x, np.arange(3), size=after, channels=3).numpy()
-    wanted = np.stack([np.asarray(Image.fromarray(each).resize((after, after), Image.Resampling.BILINEAR)) for each in x])
+    wanted = np.stack(
+        [np.asarray(Image.fromarray(each).resize((after, after), Image.Resampling.BILINEAR)) for each in x]
+    )
     assert np.abs(fitted.astype(int) - wanted.astype(int)).max() <= 1
 
 
@@ -236,6 +238,16 @@ def test_shift_as_large_as_the_image_is_refused(augment_settings: MakeAugment) -
     with pytest.raises(ConfigError) as caught:
         Augmentation(augment_settings(shift=8), (3, 8, 9))
     assert str(caught.value) == "augment.shift: must be below the image side 8, got 8"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_everything_is_computed_on_the_device_of_the_rows(augment_settings: MakeAugment, channels: int) -> None:
+    meta = torch.device("meta")  # has no values, but refuses to be mixed with another device
+    x = random_images(channels=channels).to(meta)
+    augment = Augmentation(augment_settings(shift=2, contrast=0.3), (3, 8, 8))
+    changed = augment(x, generator=torch.Generator().manual_seed(0), seeds=None)
+    batch = to_batch(changed, Statistics.of([0.1, 0.5, 0.9], [0.2, 0.3, 0.4], (3, 8, 8), meta), (3, 8, 8))
+    assert batch.device == meta and batch.shape == (6, 3, 8, 8)
 
 
 @pytest.mark.gpu

@@ -220,6 +220,14 @@ def test_gradient_is_finite_for_features_of_any_size(scale, bandwidth):
     assert source.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("estimate", ESTIMATES)
+def test_rounding_never_lifts_a_kernel_above_one(estimate):
+    source, target = samples(32, 32, dimensions=64, dtype=torch.float32)
+    twins = torch.cat((source[:16], target[:16]))  # distances of 0 within and across, and a bandwidth below rounding
+    value = mmd(1e3 * twins, 1e3 * twins.flip(0), kernels=KERNELS, bandwidth=1e-4, estimate=estimate)
+    assert abs(float(value)) <= 2 * len(KERNELS)
+
+
 @pytest.mark.parametrize("bandwidth", BANDWIDTHS)
 @pytest.mark.parametrize("estimate", ESTIMATES)
 def test_half_precision_under_autocast_gives_a_float32_value(estimate, bandwidth):

@@ -17,12 +17,12 @@ from tlrun.data.transforms import Shape, Statistics, describe_fitting
 class Treatment:
     """What was done to one domain beyond splitting it.
 
-    granted: rows whose labels may be used, for training and for selection. wrong_labels: rows whose label was made
-    wrong, by split. measured: mean and standard deviation of its own train split. used: what it is normalised by.
+    labels_used: how many labels training and selection may see. labels_made_wrong: how many by planted noise, by split.
+    measured: mean and standard deviation of its own train split. used: what it is normalised by.
     """
 
-    granted: Mapping[str, int]
-    wrong_labels: Mapping[str, int]
+    labels_used: Mapping[str, int]
+    labels_made_wrong: Mapping[str, int]
     measured: tuple[Sequence[float], Sequence[float]]
     used: Statistics
 
@@ -77,6 +77,6 @@ def _domain_card(config: PairSettings, domain: SplitDomain, treatment: Treatment
         "train_std": list(std),
         "normalized_by_mean": list(treatment.used.mean),
         "normalized_by_std": list(treatment.used.std),
-        "labels_granted": dict(treatment.granted),
-        "labels_made_wrong": dict(treatment.wrong_labels),
+        "labels_used": dict(treatment.labels_used),
+        "labels_made_wrong": dict(treatment.labels_made_wrong),
     }

@@ -122,22 +122,28 @@ def _join(
 ) -> DomainPair:
     numbers = align_classes(source, target, config.label_sets)
     shape = input_shape(source, target, config)
-    made = [
-        *_source_parts(source, config, seed, device),
-        *_target_parts(target, numbers, source.classes, config, seed, device),
-    ]
+    source_y = noisy_labels(source, config.source_label_noise, seed)
+    target_y = {name: numbers[split.y] for name, split in target.splits.items()}
+    granted = granted_rows(target, target_y, source.classes, config, seed)
+    made = [*_source_parts(source, source_y, device), *_target_parts(target, target_y, granted, device)]
     parts = {part.name: part for part in made}
+
     measured = {domain.role: measure(domain.splits["train"].x) for domain in (source, target)}
     used = measured if config.normalize == "per_domain" else dict.fromkeys(measured, measured["source"])
     statistics = {role: Statistics.of(*used[role], shape, device) for role in measured}
-    treatments = {
-        domain.role: Treatment(
-            granted=_granted_counts(domain.role, parts),
-            wrong_labels=_wrong_counts(domain, parts),
-            measured=measured[domain.role],
-            used=statistics[domain.role],
-        )
-        for domain in (source, target)
+    treatments: dict[Role, Treatment] = {
+        "source": Treatment(
+            labels_used={"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
+            labels_made_wrong={name: int((source_y[name] != split.y).sum()) for name, split in source.splits.items()},
+            measured=measured["source"],
+            used=statistics["source"],
+        ),
+        "target": Treatment(
+            labels_used={"training": len(granted["train"]), "selection": len(granted["val"])},
+            labels_made_wrong={},
+            measured=measured["target"],
+            used=statistics["target"],
+        ),
     }
     card = pair_card(config, (source, target), treatments, shape)
     sizes = {name: len(part) for name, part in parts.items()}
@@ -192,63 +198,72 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
     return (int(channels), int(first[0]), int(first[1]))
 
 
-def _source_parts(source: SplitDomain, config: PairSettings, seed: int, device: torch.device) -> list[Part]:
-    """All labelled: train and val with the noise that was asked for, test as it is."""
-    parts = []
-    for name, split in source.splits.items():
-        share = 0.0 if name == "test" else config.source_label_noise
-        y = plant_noise(split.y, split.rows, share, len(source.classes), "label noise", seed, name)
-        parts.append(_part(f"source_{name}", "source", split, y, device))
-    return parts
+def noisy_labels(source: SplitDomain, share: float, seed: int) -> dict[SplitName, Labels]:
+    """The source's labels by split, of which `share` is wrong in train and val; test keeps its own."""
+    return {
+        name: plant_noise(
+            split.y, split.rows, 0.0 if name == "test" else share, len(source.classes), "label noise", seed, name
+        )
+        for name, split in source.splits.items()
+    }
+
+
+def granted_rows(
+    target: SplitDomain, y: Mapping[SplitName, Labels], classes: tuple[str, ...], config: PairSettings, seed: int
+) -> dict[SplitName, RowNumbers]:
+    """Positions in the target's splits of the rows whose labels are granted, ascending; none of test, ever.
+
+    y: labels in the task's numbering; rows of no class of the task are never granted. A smaller number per class lies
+    inside a larger one. Raises ConfigError naming the classes that have fewer rows than were asked for.
+    """
+    names = {number: name for number, name in enumerate(classes) if name in target.classes}
+
+    def choose(split: SplitName, key: str, grant: Grant) -> RowNumbers:
+        if grant == "none":
+            return np.array([], dtype=np.int64)
+        if grant == "all":
+            return np.flatnonzero(y[split] >= 0)
+        counts = class_counts(y[split], len(classes))
+        if short := [f"{name} ({counts[number]})" for number, name in names.items() if counts[number] < grant]:
+            raise ConfigError(
+                f"data.{key}: {target.told} has fewer {split} rows than the {grant} per class asked for, "
+                f"of {', '.join(short)}"
+            )
+        return take_per_class(y[split], target.splits[split].rows, grant, "grant", seed, split)
+
+    train, val = _together(
+        (
+            partial(choose, "train", "target_labels", config.target_labels),
+            partial(choose, "val", "target_val_labels", config.target_val_labels),
+        )
+    )
+    return {"train": train, "val": val, "test": np.array([], dtype=np.int64)}
+
+
+def _source_parts(source: SplitDomain, y: Mapping[SplitName, Labels], device: torch.device) -> list[Part]:
+    return [_part(f"source_{name}", "source", split, y[name], device) for name, split in source.splits.items()]
 
 
 def _target_parts(
     target: SplitDomain,
-    numbers: Labels,
-    classes: tuple[str, ...],
-    config: PairSettings,
-    seed: int,
+    y: Mapping[SplitName, Labels],
+    granted: Mapping[SplitName, RowNumbers],
     device: torch.device,
 ) -> list[Part]:
     """Training rows without labels, the granted ones again with theirs, and the labelled evaluation parts.
 
     What a training part holds of labels are copies of the granted ones: none shares memory with a withheld label.
     """
-    labels = {name: numbers[split.y] for name, split in target.splits.items()}
-    shared = {int(number): classes[number] for number in numbers if number >= 0}
-    grants: tuple[tuple[SplitName, str, Grant], ...] = (
-        ("train", "target_labels", config.target_labels),
-        ("val", "target_val_labels", config.target_val_labels),
-    )
-    training, selection = _together(
-        partial(grant_rows, target.splits[name], labels[name], grant, shared, seed, name, f"data.{key}: {target.told}")
-        for name, key, grant in grants
-    )
     unlabelled = _part("target_unlabelled", "target", target.splits["train"], None, device)
-    val = _part("target_val", "target", target.splits["val"], labels["val"], device, selection)
-    nothing = np.array([], dtype=np.int64)  # no test label is ever granted for selection
-    test = _part("target_test", "target", target.splits["test"], labels["test"], device, nothing)
-    return [unlabelled, _granted_part(unlabelled, labels["train"], training), val, test]
-
-
-def grant_rows(
-    split: Split, y: Labels, grant: Grant, classes: Mapping[int, str], seed: int, name: str, where: str
-) -> RowNumbers:
-    """Positions in a target split of the rows whose labels are granted, ascending; fewer per class lie inside more.
-
-    y: the split's labels in the task's numbering; rows of no class of the task are never granted. classes: by number,
-    the names of those that the target has. Raises ConfigError, beginning with `where`, when a class has fewer rows
-    than were asked for.
-    """
-    if grant == "none":
-        return np.array([], dtype=np.int64)
-    if grant == "all":
-        return np.flatnonzero(y >= 0)
-    counts = class_counts(y, max(classes) + 1)
-    short = [f"{each} ({counts[number]})" for number, each in sorted(classes.items()) if counts[number] < grant]
-    if short:
-        raise ConfigError(f"{where} has fewer {name} rows than the {grant} per class asked for, of {', '.join(short)}")
-    return take_per_class(y, split.rows, grant, "grant", seed, name)
+    evaluation: tuple[SplitName, ...] = ("val", "test")
+    return [
+        unlabelled,
+        _granted_part(unlabelled, y["train"], granted["train"]),
+        *(
+            _part(f"target_{each}", "target", target.splits[each], y[each], device, granted[each])
+            for each in evaluation
+        ),
+    ]
 
 
 def _part(
@@ -283,22 +298,6 @@ def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
         index=chosen.to(device),
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
     )
-
-
-def _granted_counts(role: Role, parts: Mapping[str, Part]) -> dict[str, int]:
-    """Labels that training and selection may use."""
-    if role == "source":
-        return {"training": len(parts["source_train"]), "selection": len(parts["source_val"])}
-    granted = parts["target_val"].granted
-    return {"training": len(parts["target_granted"]), "selection": 0 if granted is None else int(granted.sum())}
-
-
-def _wrong_counts(domain: SplitDomain, parts: Mapping[str, Part]) -> dict[str, int]:
-    """Labels that planted noise made wrong; only the source's can be."""
-    if domain.role == "target":
-        return {}
-    given = {name: parts[f"source_{name}"].y for name in domain.splits}
-    return {name: int((y.cpu().numpy() != domain.splits[name].y).sum()) for name, y in given.items() if y is not None}
 
 
 def _together(calls: Iterable[Callable[[], T]]) -> list[T]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -30,7 +29,6 @@ def domain_loss(source_logits: Tensor, target_logits: Tensor, *, inverted: bool 
     return -(F.logsigmoid(sign * source_logits).mean() + F.logsigmoid(-sign * target_logits).mean()) / 2
 
 
-@torch.no_grad()
 def domain_accuracy(source_logits: Tensor, target_logits: Tensor) -> Tensor:
     """How well the discriminator tells the domains apart: mean of its accuracy on each; float32 scalar in [0, 1].
 

@@ -9,7 +9,7 @@ from tlrun.models.transfer import Backbone, image_shape
 
 
 class LeNet(Backbone):
-    """LeNet as CDAN and its successors train it on MNIST and USPS (Long et al. 2018, arXiv:1705.10667, section 5.1).
+    """LeNet as CDAN and its successors train it on MNIST and USPS (Long et al. 2018, arXiv:1705.10667).
 
     Two convolutions 5 x 5 with 20 and 50 maps, dropout of whole maps in the second, and a layer of 500. It follows
     LeCun et al. 1998 in outline only: larger maps, ReLU and dropout are the CDAN line's.

@@ -51,7 +51,7 @@ class Torchvision(Backbone):
     def reset_stage(self, name: str) -> None:
         reset_parameters(self.stages[name])
         for layer in self.stages[name].modules():
-            if isinstance(layer, nn.Conv2d):  # He et al. 2015, arXiv:1502.01852, eq. 10, by fan-out as torchvision does
+            if isinstance(layer, nn.Conv2d):  # He et al. 2015, arXiv:1502.01852, eq. 14, as torchvision does
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from tlrun.build import leaf
+from tlrun.config import ConfigError
+from tlrun.data.per_image import PerImage
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NOISE = {"_target_": "albumentations.GaussNoise", "std_range": [0.1, 0.2], "p": 1.0}
+TURN = {"_target_": "albumentations.Affine", "rotate": [-20, 20], "p": 1.0}
+
+
+def images(rows: int = 4, channels: int = 3) -> torch.Tensor:
+    """One picture several times, so that any difference comes from the augmentation."""
+    picture = np.random.RandomState(0).randint(0, 256, (1, 12, 12, channels))
+    return torch.from_numpy(picture.astype(np.uint8)).expand(rows, -1, -1, -1)
+
+
+def seeds(*numbers: int) -> np.ndarray:
+    return np.array([number << 32 for number in numbers], dtype=np.uint64)
+
+
+def test_equal_seeds_give_equal_images_and_others_differ() -> None:
+    pipeline = PerImage([TURN, NOISE], (3, 12, 12))
+    first, second, again, third = pipeline(images(), seeds(1, 2, 1, 3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+
+
+def test_an_image_does_not_depend_on_those_before_it() -> None:
+    alone = PerImage([TURN, NOISE], (3, 12, 12))(images(1), seeds(7))
+    among = PerImage([TURN, NOISE], (3, 12, 12))(images(3), seeds(1, 2, 7))
+    assert torch.equal(alone[0], among[2])
+
+
+def test_global_generators_are_neither_read_nor_moved() -> None:
+    pipeline = PerImage([TURN, NOISE], (3, 12, 12))
+    outcomes = []
+    for seed in (0, 1):
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+        outcomes.append(pipeline(images(), seeds(1, 2, 3, 4)))
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(*outcomes)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shipped_pipeline_fits_grey_and_colour(channels: int) -> None:
+    file = OmegaConf.to_container(OmegaConf.load(CONFIGS / "augment" / "albumentations.yaml"))
+    assert isinstance(file, dict)
+    pipeline = PerImage(file["albumentations"], (channels, 28, 28))
+    x = torch.zeros(8, 28, 28, channels, dtype=torch.uint8)
+    x[:, 8:20, 12:16] = 200
+    out = pipeline(x, seeds(*range(8)))
+    assert out.shape == x.shape and out.dtype == torch.uint8
+    assert len({row.numpy().tobytes() for row in out}) == 8
+    # The stroke is still there and still in the middle: it was moved, not lost.
+    assert out[:, 4:24, 7:21].float().mean() > 2 * out[:, :, [*range(7), *range(21, 28)]].float().mean()
+
+
+def test_operations_within_operations_are_built() -> None:
+    try:
+        leaf("albumentations.OneOf", "albumentations", arguments=["transforms"])
+    except ConfigError:
+        pytest.skip("build.leaf lets no composition of albumentations through")
+    one_of = {"_target_": "albumentations.OneOf", "transforms": [TURN, NOISE], "p": 1.0}
+    out = PerImage([one_of], (3, 12, 12))(images(), seeds(1, 2, 3, 4))
+    assert len({row.numpy().tobytes() for row in out}) == 4
+
+
+def told(operations: list[dict[str, Any]], shape: tuple[int, ...] = (3, 12, 12)) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        PerImage(operations, shape)
+    return caught.value.problems
+
+
+def test_only_operations_of_albumentations_are_built() -> None:
+    problems = told([NOISE, {"_target_": "os.system", "command": "true"}, {"_target_": "albumentations.Afine"}])
+    assert len(problems) == 2
+    assert problems[0] == "augment.albumentations.1._target_: must be albumentations.<class>, got 'os.system'"
+    assert problems[1].startswith("augment.albumentations.2._target_: albumentations has no")
+    assert problems[1].endswith("did you mean Affine?")
+
+
+def test_argument_that_an_operation_does_not_take_is_refused() -> None:
+    (problem,) = told([TURN | {"rotat": 3}])
+    assert problem.startswith("augment.albumentations.0.rotat: albumentations.Affine takes no such argument")
+
+
+@pytest.mark.parametrize("value", ["far", [0, 1, 2]])
+def test_value_that_an_operation_does_not_take_is_refused_on_one_line(value: object) -> None:
+    (problem,) = told([TURN | {"rotate": value}])
+    assert problem.startswith("augment.albumentations.0: albumentations.Affine refuses its arguments: ")
+    assert "\n" not in problem and "://" not in problem
+
+
+def test_pipeline_that_changes_the_size_is_refused() -> None:
+    (problem,) = told([{"_target_": "albumentations.RandomCrop", "height": 10, "width": 9}])
+    assert problem == (
+        "augment.albumentations: uint8 (12, 12, 3) images come out as uint8 (10, 9, 3); size and type must stay as they are "
+        "(tlrun normalises afterwards)"
+    )
+
+
+def test_pipeline_that_changes_the_type_is_refused() -> None:
+    (problem,) = told([{"_target_": "albumentations.ToFloat"}])
+    assert "come out as float32 (12, 12, 3)" in problem
+
+
+def test_operation_for_colour_alone_is_refused_on_grey() -> None:
+    (problem,) = told([{"_target_": "albumentations.RandomRain", "p": 1.0}], (1, 12, 12))
+    assert problem.startswith("augment.albumentations: an operation does not take uint8 (12, 12, 1) images: ")
+
+
+def test_library_is_imported_only_for_a_pipeline_and_asks_no_network() -> None:
+    code = """
+import os, sys, torch
+from tlrun.config import AugmentSettings
+from tlrun.data.transforms import Augmentation
+Augmentation(AugmentSettings(shift=1, contrast=0.1, albumentations=[]), (1, 8, 8))
+assert "albumentations" not in sys.modules
+Augmentation(AugmentSettings(shift=0, contrast=0, albumentations=[{"_target_": "albumentations.GaussNoise"}]), (1, 8, 8))
+assert "albumentations" in sys.modules and os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
