@@ -1,4 +1,4 @@
-"""From the `name:` of a component to its class, and from composed values to typed settings. Loads no component to type its settings."""
+"""From the `name:` of a component to its class, and from composed values to typed settings, without loading torch."""
 
 from __future__ import annotations
 
@@ -49,11 +49,21 @@ _HOMES: dict[Group, _Home] = {
     "schedule": _Home("tlrun.engine.schedules", ("tlrun.engine.schedules", "Schedule"), ScheduleSettings),
 }
 
-_LEAVES: dict[Leaf, tuple[str, tuple[str, str]]] = {
-    "optim": ("torch.optim", ("torch.optim", "Optimizer")),
-    "albumentations": ("albumentations", ("albumentations", "BasicTransform")),
+
+@dataclass(frozen=True)
+class _Library:
+    """Where third-party classes may come from, what they derive from, and the arguments that the engine gives them."""
+
+    package: str
+    base: str
+    own: tuple[str, ...] = ()
+
+
+_LEAVES: dict[Leaf, _Library] = {
+    "optim": _Library("torch.optim", "Optimizer", own=("params", "lr", "weight_decay")),
+    "albumentations": _Library("albumentations", "BasicTransform"),
 }
-"""Where third-party classes may come from, and what they derive from. Nothing else in a `_target_` is ever run."""
+"""The allow-list: nothing else that a `_target_` names is ever run."""
 
 
 def settings_class(group: Group, name: str, *, where: str | None = None) -> type[Settings]:
@@ -130,32 +140,36 @@ def component_names(group: Group) -> list[str]:
 def leaf(target: str, group: Leaf, *, arguments: Iterable[str] = (), where: str | None = None) -> type[Any]:
     """The third-party class at `target`, such as `torch.optim.SGD`; imports the library.
 
-    arguments: names that will be given to it beside those that the engine itself gives. where: the key to name in
-    errors. Raises ConfigError when the class is not one that the group allows or does not take such an argument.
+    arguments: the names that settings give to it; those that the engine gives (`params`, `lr`, `weight_decay`) are
+    none of them. where: the key to name in errors. Raises ConfigError when the class is not one that the group allows
+    or does not take such an argument.
     """
     where = where or group
     if problem := leaf_problem(target, group, where=where):
         raise ConfigError(problem)
-    package, (base_module, base_name) = _LEAVES[group]
+    package, base_name = _LEAVES[group].package, _LEAVES[group].base
     if group == "albumentations":
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version when imported
-    base = getattr(importlib.import_module(base_module), base_name)
     module = importlib.import_module(package)
+    base = getattr(module, base_name)
     name = target.removeprefix(f"{package}.")
     found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, base) and found is not base):
         known = [key for key, each in vars(module).items() if inspect.isclass(each) and issubclass(each, base)]
-        near = did_you_mean(name, [each for each in known if each != base.__name__])
+        near = did_you_mean(name, [each for each in known if each != base_name])
         raise ConfigError(f"{where}._target_: {package} has no {base_name} called {name!r}{near and f'; {near}'}")
-    taken = [key for key in inspect.signature(found).parameters if key not in ("params", "lr", "weight_decay")]
-    if refused := [each for each in arguments if each not in taken and each not in ("lr", "weight_decay")]:
+    parameters = inspect.signature(found).parameters
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return found
+    taken = [each for each in parameters if each not in _LEAVES[group].own]
+    if refused := [each for each in arguments if each not in taken]:
         raise ConfigError(f"{where}.{each}: {target} takes no such argument{unknown(each, taken)}" for each in refused)
     return found
 
 
 def leaf_problem(target: object, group: Leaf, *, where: str) -> str | None:
     """What is wrong with a `_target_` as far as its text tells, without importing anything."""
-    package = _LEAVES[group][0]
+    package = _LEAVES[group].package
     if target == MISSING:
         return f"{where}._target_: must be given, as {package}.<class>"
     rest = str(target).removeprefix(f"{package}.")
@@ -169,20 +183,20 @@ def _find(group: Group, name: str, where: str) -> tuple[str, Path | None]:
 
     Runs no module but the parent packages, whose `__init__.py` in ours hold a docstring. Raises ConfigError.
     """
-    if "." not in name:
-        names = component_names(group)
-        if name not in names:
-            raise ConfigError(_no_such(where, name, names))
-        name = f"{_HOMES[group].package}.{name}"
+    ours = "." not in name
+    full = f"{_HOMES[group].package}.{name}" if ours else name
     try:
-        spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(full) if name.isidentifier() or not ours else None
     except Exception as error:  # the parent packages are the user's own code, which may raise anything
         raise ConfigError(f"{where}.name: importing {name!r} failed: {_reason(error)}") from error
+    path = Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    if ours and not (path and has_component(path)):
+        raise ConfigError(_no_such(where, name, component_names(group)))
     if spec is None:
         raise ConfigError(
             f"{where}.name: no module {name!r}; it must be installed, or its folder be in the environment's PYTHONPATH"
         )
-    return name, Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    return full, path
 
 
 def _no_such(where: str, name: str, choices: Iterable[str]) -> str:
@@ -233,9 +247,10 @@ def typed(composed: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str]) -> Settings | None:
-    """One node, its nodes below it first, so that what is wrong in one hides nothing in another; None where it fails."""
+    """One node, those below it first, so that what is wrong in one hides nothing in another; None where it fails."""
     if not isinstance(value, Mapping):
-        problems.append(f"{key}: must be a group of settings, got {shown(value)}")
+        how = f"; choose with {_choice(key)}={value}" if key in _COMPONENTS and isinstance(value, str) else ""
+        problems.append(f"{key}: must be a group of settings, got {shown(value)}{how}")
         return None
     if key in _COMPONENTS:
         found = _component_settings(_COMPONENTS[key], value, key, problems)
@@ -261,9 +276,12 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
     return node
 
 
-def _component_settings(
-    group: Group, value: Mapping[str, Any], key: str, problems: list[str]
-) -> type[Settings] | None:
+def _choice(key: str) -> str:
+    """The override that chooses the component at a key: `domain@data.source`."""
+    return key if _COMPONENTS[key] == key else f"{_COMPONENTS[key]}@{key}"
+
+
+def _component_settings(group: Group, value: Mapping[str, Any], key: str, problems: list[str]) -> type[Settings] | None:
     name = value.get("name")
     if not isinstance(name, str):
         problems.append(f"{key}.name: missing" if name is None else f"{key}.name: must be text, got {shown(name)}")

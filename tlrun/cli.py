@@ -23,11 +23,11 @@ from tlrun.files import RunError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from tlrun.compose import Plan, Request
+    from tlrun.compose import Plan
     from tlrun.experiment import Outcome
 
 DONE, FAILED, WRONG = 0, 1, 2
-"""Exit codes: everything asked for is there; a run failed or missed `run.require`; the command or a setting is wrong."""
+"""Exit codes: all that was asked for is there; a run failed or missed `run.require`; command or settings are wrong."""
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _train(arguments: list[str]) -> int:
     if shows:
         _hydra([*_flags(options), *planned.overrides], _no_run)
         return DONE
-    session = Session(arguments, jobs=len(planned.jobs), multirun=planned.multirun)
+    session = Session(arguments, planned)
     with ExitStack() as stack:
         stack.enter_context(_console())
         overrides = list(planned.overrides)
@@ -117,7 +117,9 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     problems = [_option_problem(text, known) for text in rest if text.startswith("-")]
     options.overrides += [text for text in rest if not text.startswith("-")]  # argparse stops at an unknown option
     if options.config_path is not None or options.experimental_rerun is not None:
-        problems.append("--config-path and --experimental-rerun: not offered; your own YAML goes in with --config-dir DIR")
+        problems.append(
+            "--config-path and --experimental-rerun: not offered; your own YAML goes in with --config-dir DIR"
+        )
     if options.multirun and (options.cfg or options.info):
         problems.append("--cfg and --info show one run; leave -m out")
     first = arguments[0] if arguments else ""
@@ -165,9 +167,9 @@ def _no_run(config: DictConfig) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one job: its overrides, its exit code, and why where that is not 0."""
+    """What came of one job: its name, its exit code, and why where that is not 0."""
 
-    overrides: str
+    name: str
     code: int
     reason: str = ""
 
@@ -175,10 +177,9 @@ class Result:
 class Session:
     """The jobs of one command: runs them under Hydra, remembers what came of each, and tells it at the end."""
 
-    def __init__(self, arguments: Sequence[str], *, jobs: int, multirun: bool) -> None:
+    def __init__(self, arguments: Sequence[str], plan: Plan) -> None:
         self.command = shlex.join(["tlrun", *arguments])
-        self.jobs = jobs
-        self.multirun = multirun
+        self.plan = plan
         self.results: list[Result] = []
         self.ended_early = False
         self.process = os.getpid()
@@ -199,25 +200,32 @@ class Session:
         """
         from hydra.core.hydra_config import HydraConfig
 
+        from tlrun.compose import as_typed
+
         node = HydraConfig.get()
-        overrides = shlex.join(node.overrides.task)
-        if self.multirun:
-            log.info("run %d%s: %s", node.job.num + 1, f" of {self.jobs}" if self.jobs > 1 else "", overrides)
-        folders = [f"--config-dir={each.path}" for each in node.runtime.config_sources if each.provider == "command-line"]
-        names = [f"--config-name={node.job.config_name}"] if node.job.config_name != "train" else []
-        command = shlex.join(["tlrun", *folders, *names, *node.overrides.task])
+        overrides = [as_typed(override) for override in node.overrides.task]
+        name = " ".join(overrides)
+        if self.plan.multirun:
+            jobs, number = self.plan.jobs, node.job.num
+            name = jobs[number] if number < len(jobs) else name
+            log.info("run %d of %s: %s", number + 1, max(len(jobs), number + 1), name)
+        folders = [
+            f"--config-dir={each.path}" for each in node.runtime.config_sources if each.provider == "command-line"
+        ]
+        own = [f"--config-name={node.job.config_name}"] if node.job.config_name != "train" else []
+        command = shlex.join(["tlrun", *folders, *own, *overrides])
         outcome, code, reason = _attempt(config, command)
         if os.getpid() != self.process and code != DONE:
             raise RuntimeError(reason)
-        self.results.append(Result(overrides, code, reason))
+        self.results.append(Result(name, code, reason))
         return None if outcome is None else outcome.score
 
     def report(self) -> int:
         """Tells what failed, and returns the exit code."""
         failures = [result for result in self.results if result.code != DONE]
-        if self.multirun and failures:
-            _say(f"{len(failures)} of {self.jobs} runs failed:")
-            _say(*(f"  {result.overrides}: {result.reason}" for result in failures))
+        if self.plan.multirun and failures:
+            _say(f"{len(failures)} of {len(self.results)} runs failed:")
+            _say(*(f"  {result.name}: {result.reason}" for result in failures))
         elif failures:
             _say(failures[0].reason)
         if self.ended_early:
@@ -244,7 +252,7 @@ def _attempt(config: DictConfig, command: str) -> tuple[Outcome | None, int, str
         return None, FAILED, f"{type(error).__name__}: {error} (not foreseen: the traceback is above and in log.txt)"
     print(outcome.folder, flush=True)
     log.info("%s: %s", outcome.state, _figures(outcome))
-    return (outcome, DONE, "") if outcome.unmet is None else (outcome, FAILED, outcome.unmet)
+    return (outcome, DONE, "") if outcome.unmet is None else (outcome, FAILED, f"run.require: {outcome.unmet}")
 
 
 def _figures(outcome: Outcome) -> str:

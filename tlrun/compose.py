@@ -1,10 +1,10 @@
-"""From the command line to settings, by Hydra: every job is composed before any starts, and every mistake is told at once."""
+"""From the command line to settings, by Hydra: all jobs are composed before one starts, all mistakes told at once."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,19 @@ from tlrun.build import typed
 from tlrun.config import ConfigError
 from tlrun.error_text import unknown
 from tlrun.listing import config_folder
-from tlrun.override_text import bare_key, choice_problem, first_line, key_problem, missing_choices, package_of, package_problem, unknowable_keys
+from tlrun.override_text import (
+    bare_key,
+    choice_problem,
+    first_line,
+    key_problem,
+    missing_choices,
+    package_of,
+    package_problem,
+    unknowable_keys,
+)
 
-OWN_SWEEP_DIR = "."
-"""`hydra.sweep.dir` as `configs/train.yaml` has it: Hydra's own files of a sweep go nowhere unless asked for."""
+HYDRAS_SWEEP_DIR = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}"
+"""`hydra.sweep.dir` where nobody has set it."""
 
 _KEY = re.compile(r"[+~]{0,2}[\w./-]+(@[\w./:-]*)?(\[\d+\])*")
 
@@ -46,13 +55,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run: the overrides as Hydra can read them, and those of each job in order.
+    """What will run: the overrides as Hydra can read them, and a name for each job in order.
 
     hides_sweep_dir: Hydra is to keep its own files of the sweep where nobody sees them.
     """
 
     overrides: tuple[str, ...]
-    jobs: tuple[tuple[str, ...], ...]
+    jobs: tuple[str, ...]
     multirun: bool
     hides_sweep_dir: bool
 
@@ -76,19 +85,19 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
             told += error.problems
     with _composer(request) as composer:
         multirun, jobs, node = composer.expand(overrides, multirun=request.multirun)
+        names = job_names(jobs)
         found: dict[str, list[str]] = {}
-        for job in jobs:
-            label = " ".join(override for override in job if not override.startswith("hydra"))
+        for name, job in zip(names, jobs, strict=True):
             for problem in composer.problems(job, types=types):
-                found.setdefault(problem, []).append(label)
-        told += [*composer.refused.values(), *_located(found, len(jobs))]
-    hides_sweep_dir = multirun and node["sweep"]["dir"] == OWN_SWEEP_DIR
+                found.setdefault(problem, []).append(name)
+        told += [*filter(None, composer.refused.values()), *_located(found, len(jobs))]
+    hides_sweep_dir = multirun and node["sweep"]["dir"] == HYDRAS_SWEEP_DIR
     launcher = node["runtime"]["choices"].get("hydra/launcher")
     if hides_sweep_dir and launcher != "basic":
         told.append(f"hydra.sweep.dir: must be given with hydra/launcher={launcher}, as a folder that its workers see")
     if told:
         raise ConfigError(dict.fromkeys(told))
-    return Plan(tuple(overrides), tuple(jobs), multirun, hides_sweep_dir)
+    return Plan(tuple(overrides), tuple(names), multirun, hides_sweep_dir)
 
 
 def readable(text: str) -> str:
@@ -108,6 +117,23 @@ def readable(text: str) -> str:
             raise ConfigError(f"{text}: cannot be read as a list or mapping: {first_line(error)}") from error
         return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return text
+
+
+def as_typed(override: str) -> str:
+    """The override as the user wrote it, where `readable` quoted it."""
+    value = OverridesParser.create().parse_override(override)._value
+    if not isinstance(value, QuotedString):
+        return override
+    bare = f"{override.partition('=')[0]}={value.text}"
+    with suppress(ConfigError):
+        return bare if readable(bare) == override else override
+    return override
+
+
+def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """What tells each job of a sweep from the others: the overrides that not all of them have."""
+    shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
+    return [" ".join(as_typed(override) for override in job if override not in shared) for job in jobs]
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -134,6 +160,11 @@ def _located(found: dict[str, list[str]], jobs: int) -> list[str]:
     return lines
 
 
+def _under(key: str, nodes: Iterable[str]) -> bool:
+    """Whether a key is one of these nodes or lies below one; all keys lie below the empty one."""
+    return any(not node or f"{key}.".startswith(f"{node}.") for node in nodes)
+
+
 @contextmanager
 def _composer(request: Request) -> Iterator[_Composer]:
     """Hydra, set up as `hydra.main` does for such a request."""
@@ -155,8 +186,8 @@ def _composer(request: Request) -> Iterator[_Composer]:
 class _Composer:
     """Composes one set of overrides after another, and finds which of them are at fault where Hydra refuses.
 
-    refused: the overrides found at fault by now, and why; they are left out of every later set. hidden: for refused
-    choices, the keys about which nothing can be said without them.
+    refused: the overrides found at fault by now, and why, or nothing where another's fault may be the reason; they are
+    left out of every later set. hidden: for refused choices, the keys about which nothing can be said without them.
     """
 
     def __init__(self, engine: Hydra, config_name: str) -> None:
@@ -178,7 +209,9 @@ class _Composer:
         }
         if not multirun:
             self.refused |= several
-            self.hidden |= {each: [package_of(bare_key(parsed[each]))] for each in several if self._chooses(parsed[each])}
+            self.hidden |= {
+                each: [package_of(bare_key(parsed[each]))] for each in several if self._chooses(parsed[each])
+            }
         config = self.open(fixed) if multirun else self.settle(fixed)[0]
         node = _plain(config)["hydra"]
         if not multirun and not str(node["mode"]).endswith("MULTIRUN"):
@@ -207,8 +240,7 @@ class _Composer:
         try:
             settings = typed(resolved(config))
         except ConfigError as error:
-            unknowable = tuple(f"{key}{end}" for key in hidden for end in ".:")
-            return problems + [each for each in error.problems if not each.startswith(unknowable)]
+            return problems + [each for each in error.problems if not _under(each.partition(":")[0], hidden)]
         if problems or any(override in self.refused for override in overrides):
             return problems
         from tlrun.resolve import check
@@ -223,7 +255,9 @@ class _Composer:
         problems: list[str] = []
         try:
             config = self._compose(kept, RunMode.RUN)
-        except Exception as error:  # composing runs Hydra alone, which raises many kinds; what is wrong is found out here
+        except (
+            Exception
+        ) as error:  # composing runs Hydra alone, which raises many kinds; what is wrong is found out here
             config = self._without_refused(kept)
             missing = missing_choices(_plain(config)["hydra"]["runtime"]["choices"])
             for key in missing:
@@ -231,7 +265,7 @@ class _Composer:
                     problems.append(f"{key}: must be given{unknown('', self._options(key.partition('@')[0]))}")
             if not missing and not any(override in self.refused for override in kept):
                 problems.append(first_line(error))
-        self.last = (kept, config, problems)
+        self.last = ([override for override in kept if override not in self.refused], config, problems)
         return config, problems
 
     def open(self, overrides: Sequence[str]) -> DictConfig:
@@ -258,7 +292,8 @@ class _Composer:
             sound = []
             for override in (each for each in overrides if rank[each] == stage):
                 if problem := self._problem(parsed[override], config):
-                    self.refused[override] = problem
+                    unknown_yet = [key for each in overrides for key in self.hidden.get(each, ())] if stage == 2 else []
+                    self.refused[override] = "" if _under(parsed[override].key_or_group, unknown_yet) else problem
                 else:
                     sound.append(override)
             config = self._added(accepted, sound, config)

@@ -129,7 +129,8 @@ class TuningSettings(StrategySettings):
 class AdaptationSettings(StrategySettings):
     """Base of the methods that learn from source labels while they align the domains' features.
 
-    weight times a ramp from 0 to 1 (steepness `ramp`, null for a constant 1) scales the alignment. A last phase, of
+    weight times a ramp from 0 to 1 (steepness `ramp`, null for a constant 1) scales the alignment. batch_norm: both
+    domains in one pass with common statistics, or each with its own, in training and evaluation. A last phase, of
     `finetune_share` of the run, may learn from granted target labels; null means 0 without grants and 0.2 with.
     """
 

@@ -1,4 +1,4 @@
-"""Mistakes in settings as lines for people: the full key, what must be there, what was found, what may have been meant."""
+"""Mistakes in settings as lines for people: the full key, what must be there, what was found, what may be meant."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import torch
 from tlrun.build import component_class
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import load_pair
+from tlrun.data.transforms import Augmentation
 from tlrun.engine.engine import Engine
 from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
@@ -64,7 +65,6 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
 
 def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
     pair = load_pair(config.data, seed=config.seed, device=device)
-    folder.write_data_card(pair.card)
     source = _source_model(config, command)
     # Only now, so that a source model trained just now and one found ready lead to the same draws.
     seed_everything(config.seed)
@@ -75,10 +75,14 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     precision: Precision = config.engine.precision  # type: ignore[assignment]  # name_machine has named it
     runtime = Runtime(device, precision)
     threads = torch.get_num_threads()
+    engine = Engine(config, strategy, pair, folder, runtime, weights_hash=weights.sha256)
+    # First of all, so that a run which other data or weights would change is refused with its files as they were.
+    engine.checkpoints.resume()
+    folder.write_data_card(pair.card)
+    Augmentation(config.augment, pair.shape)  # what does not fit these rows is told before a source model is trained
     folder.write_environment(
         environment(command=command, device=runtime.describe(), threads=threads, weights=weights.sha256)
     )
-    engine = Engine(config, strategy, pair, folder, runtime, weights_hash=weights.sha256)
     engine.fit()
     finish(engine, pretrain_seconds=source.summary["seconds"] if source else None)
 

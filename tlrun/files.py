@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import re
 import socket
 import sys
@@ -158,16 +159,26 @@ def read_table(path: Path) -> pandas.DataFrame:
     """What `write_table` wrote; blank numbers are NaN, blank words empty. Raises RunError when missing or damaged."""
     import pandas
 
-    text = read_bytes(path).decode()
-    words: dict[str, Any] = dict.fromkeys(TEXT_COLUMNS, str)
+    lines = list(csv.reader(io.StringIO(read_bytes(path).decode(errors="replace"), newline="")))
+    if not lines:
+        raise damaged(path, "no header")
+    header, *rows = lines
+    if any(len(row) != len(header) for row in rows):
+        raise damaged(path, "a row is longer or shorter than the header")
     try:
-        table = pandas.read_csv(
-            io.StringIO(text), dtype=words, keep_default_na=False, na_values=[""], float_precision="round_trip"
-        )
+        return pandas.DataFrame({name: _values(name, [row[at] for row in rows]) for at, name in enumerate(header)})
     except ValueError as error:
         raise damaged(path, str(error)) from error
-    present = [column for column in TEXT_COLUMNS if column in table]
-    return table.fillna(dict.fromkeys(present, "")) if present else table
+
+
+def _values(name: str, cells: Sequence[str]) -> list[Any]:
+    # Not pandas' own parser: before pandas 3.1 it rounds some floats to a neighbour.
+    if name in TEXT_COLUMNS:
+        return list(cells)
+    try:
+        return [int(cell) for cell in cells]
+    except ValueError:
+        return [float(cell) if cell else math.nan for cell in cells]
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -200,6 +211,8 @@ def load_checkpoint(path: Path, *, digest: str | None) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             broken = archive.testzip()  # torch.load does not compare the checksums that torch.save writes
         state = None if broken else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(f"{path} was not written by tlrun: it holds more than tensors and plain values") from error
     except Exception as error:  # damage makes zipfile and torch raise nearly anything
         raise damaged(path, str(error).partition("\n")[0]) from error
     if broken:

@@ -51,13 +51,13 @@ examples:
 choices (GROUP=NAME):
 {groups}
 
-Every other setting is KEY=VALUE, such as optim.lr=0.001, model.weights=source, engine.select=oracle, seed=1, run.root=DIR.
-  tlrun [KEY=VALUE ...] --cfg job    shows all settings of a run and starts nothing
-  tlrun --config-dir DIR ...         takes your own YAML files beside ours; name: my_lab.my_method is your own module
+Every other setting is KEY=VALUE, such as optim.lr=0.001, model.weights=source, engine.select=oracle, run.root=DIR.
+  tlrun [KEY=VALUE ...] --cfg job    shows the settings of a run, starts nothing
+  tlrun --config-dir DIR ...         takes your own YAML beside ours; name: my_lab.my_method is your own module
   eval "$(tlrun -sc install=bash)"   completes keys and choices on the tab key (also install=zsh, install=fish)
 
-Results go to outputs/<data>-<strategy>-s<seed>-<digest>/ under the current folder (run.root): summary.json, metrics.csv,
-checkpoints, the settings in full. Standard output names the folder of every finished run, standard error tells the rest.
+Results go to outputs/<data>-<strategy>-s<seed>-<digest>/ in the current folder (run.root): summary.json, metrics.csv,
+checkpoints, all settings. Standard output names the folder of every finished run, standard error tells the rest.
 Exit codes: 0 done, 1 a run failed or run.require was missed, 2 the command or a setting is wrong.
 """
 

@@ -47,12 +47,7 @@ def key_problem(override: Override, settings: Mapping[str, Any], choices: Mappin
         if part not in at:
             return f"{override.input_line}: unknown key{_key_hint(parts, number, at, settings, choices)}"
         at = at[part]
-    if not isinstance(at, Mapping) or override.is_delete() or isinstance(override.value(), dict):
-        return None
-    place = ".".join(parts)
-    chosen = [key for key in choices if package_of(key) == place]
-    how = f"; choose with {chosen[0]}=..." if chosen else f" (its keys: {', '.join(at)})"
-    return f"{override.input_line}: {place} is a group of settings{how}"
+    return None
 
 
 def missing_choices(choices: Mapping[str, Any]) -> list[str]:
@@ -67,6 +62,8 @@ def places_of(group: str, choices: Mapping[str, Any]) -> list[str]:
 
 def unknowable_keys(override: Override, settings: Mapping[str, Any], choices: Mapping[str, Any]) -> list[str]:
     """The keys about which nothing can be said once this choice is refused; the empty key stands for all."""
+    if override.is_hydra_override():
+        return []
     keys = [package_of(bare_key(override)), *map(package_of, places_of(override.key_or_group, choices))]
     found = [key for key in keys if _holds(settings, key)]
     return found or [""]

@@ -31,7 +31,7 @@ def name_choices(config: ExperimentConfig) -> ExperimentConfig:
     torch.
     """
     data = config.data
-    root = Path(data.root)
+    root = Path(data.root).expanduser()
     strategy = config.strategy.resolved(data.target_labels)
     config = config.model_copy(update={"strategy": strategy})
     select = automatic_rule(config) if config.engine.select == "auto" else config.engine.select

@@ -1,4 +1,4 @@
-"""Reads a component's nested `Config` out of its source, so that settings are typed without loading what the component needs."""
+"""Reads a component's nested `Config` out of its source, to type settings without loading what it needs."""
 
 from __future__ import annotations
 

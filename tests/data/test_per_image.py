@@ -33,7 +33,8 @@ def test_equal_seeds_give_equal_images_and_others_differ() -> None:
     pipeline = PerImage([TURN, NOISE], (3, 12, 12))
     first, second, again, third = pipeline(images(), seeds(1, 2, 1, 3))
     assert torch.equal(first, again)
-    assert not torch.equal(first, second) and not torch.equal(second, third)
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
 
 
 def test_an_image_does_not_depend_on_those_before_it() -> None:
@@ -63,7 +64,8 @@ def test_shipped_pipeline_fits_grey_and_colour(channels: int) -> None:
     x = torch.zeros(8, 28, 28, channels, dtype=torch.uint8)
     x[:, 8:20, 12:16] = 200
     out = pipeline(x, seeds(*range(8)))
-    assert out.shape == x.shape and out.dtype == torch.uint8
+    assert out.shape == x.shape
+    assert out.dtype == torch.uint8
     assert len({row.numpy().tobytes() for row in out}) == 8
     # The stroke is still there and still in the middle: it was moved, not lost.
     assert out[:, 4:24, 7:21].float().mean() > 2 * out[:, :, [*range(7), *range(21, 28)]].float().mean()
@@ -102,14 +104,21 @@ def test_argument_that_an_operation_does_not_take_is_refused() -> None:
 def test_value_that_an_operation_does_not_take_is_refused_on_one_line(value: object) -> None:
     (problem,) = told([TURN | {"rotate": value}])
     assert problem.startswith("augment.albumentations.0: albumentations.Affine refuses its arguments: ")
-    assert "\n" not in problem and "://" not in problem
+    assert "\n" not in problem
+    assert "://" not in problem
+
+
+def test_value_that_the_library_would_change_with_a_warning_is_refused() -> None:
+    (problem,) = told([{"_target_": "albumentations.MedianBlur", "blur_limit": [4, 6]}])
+    assert problem.startswith("augment.albumentations.0: albumentations.MedianBlur refuses its arguments: ")
+    assert "must be odd" in problem
 
 
 def test_pipeline_that_changes_the_size_is_refused() -> None:
     (problem,) = told([{"_target_": "albumentations.RandomCrop", "height": 10, "width": 9}])
     assert problem == (
-        "augment.albumentations: uint8 (12, 12, 3) images come out as uint8 (10, 9, 3); size and type must stay as they are "
-        "(tlrun normalises afterwards)"
+        "augment.albumentations: uint8 (12, 12, 3) images come out as uint8 (10, 9, 3); "
+        "size and type must stay as they are (tlrun normalises afterwards)"
     )
 
 
@@ -130,7 +139,8 @@ from tlrun.config import AugmentSettings
 from tlrun.data.transforms import Augmentation
 Augmentation(AugmentSettings(shift=1, contrast=0.1, albumentations=[]), (1, 8, 8))
 assert "albumentations" not in sys.modules
-Augmentation(AugmentSettings(shift=0, contrast=0, albumentations=[{"_target_": "albumentations.GaussNoise"}]), (1, 8, 8))
+noise = {"_target_": "albumentations.GaussNoise"}
+Augmentation(AugmentSettings(shift=0, contrast=0, albumentations=[noise]), (1, 8, 8))
 assert "albumentations" in sys.modules and os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -69,7 +70,8 @@ def test_carving_takes_the_fraction_of_every_class() -> None:
     kept, aside = carve(y, np.arange(1000), 0.1, "val")
     assert np.bincount(y[aside]).tolist() == [50, 30, 20]
     assert sorted([*kept, *aside]) == list(range(1000))
-    assert (np.diff(kept) > 0).all() and (np.diff(aside) > 0).all()
+    assert (np.diff(kept) > 0).all()
+    assert (np.diff(aside) > 0).all()
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
@@ -91,9 +93,7 @@ def test_smaller_subset_lies_in_the_larger() -> None:
     y = labels()
     rows = np.arange(len(y))
     subsets = [set(take_subset(y, rows, count, "subset").tolist()) for count in range(5, 101)]
-    assert all(
-        len(small) + 1 == len(large) and small < large for small, large in zip(subsets, subsets[1:], strict=False)
-    )
+    assert all(len(small) + 1 == len(large) and small < large for small, large in pairwise(subsets))
 
 
 def test_rows_per_class_are_exact_and_nested_and_leave_out_foreign_labels() -> None:

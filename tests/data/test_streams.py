@@ -63,7 +63,8 @@ def test_every_cycle_holds_every_row_once(stream_of: MakeStream, batch_size: int
     positions = torch.cat([stream.positions(address) for address in range(-(-3 * rows // batch_size))])[: 3 * rows]
     cycles = positions.view(3, rows)
     assert torch.equal(cycles.sort(1).values, torch.arange(rows).expand(3, -1))
-    assert not torch.equal(cycles[0], cycles[1]) and not torch.equal(cycles[1], cycles[2])
+    assert not torch.equal(cycles[0], cycles[1])
+    assert not torch.equal(cycles[1], cycles[2])
 
 
 def test_row_order_does_not_depend_on_the_batch_size(stream_of: MakeStream) -> None:
@@ -131,7 +132,8 @@ def test_batch_holds_the_rows_it_names(stream_of: MakeStream, pair: DomainPair) 
         if part.y is None:
             assert batch.y is None
         else:
-            assert batch.y is not None and torch.equal(batch.y, part.y[positions])
+            assert batch.y is not None
+            assert torch.equal(batch.y, part.y[positions])
 
 
 def test_views_are_further_augmentations_of_the_same_rows(stream_of: MakeStream) -> None:
@@ -144,7 +146,8 @@ def test_views_are_further_augmentations_of_the_same_rows(stream_of: MakeStream)
         for other in range(one):
             assert (tensors[one] != tensors[other]).flatten(1).any(1).all()
     alone = stream_of("target_unlabelled", augment=augment).batch(1)
-    assert isinstance(alone.x, Tensor) and torch.equal(alone.x, tensors[0])
+    assert isinstance(alone.x, Tensor)
+    assert torch.equal(alone.x, tensors[0])
 
 
 @pytest.mark.parametrize("augment", [{"shift": 3}, {"contrast": 0.5}, {"albumentations": [NOISE]}])
@@ -167,7 +170,8 @@ def test_augmentation_leaves_the_part_alone(stream_of: MakeStream, pair: DomainP
 
 def test_grey_rows_are_in_colour_before_operations_per_image(stream_of: MakeStream, pair: DomainPair) -> None:
     noisy = stream_of("source_train", augment={"albumentations": [NOISE]}).batch(0).x
-    assert isinstance(noisy, Tensor) and noisy.shape[1] == 3
+    assert isinstance(noisy, Tensor)
+    assert noisy.shape[1] == 3
     assert not torch.equal(noisy[:, 0], noisy[:, 1])  # noise of each channel
     assert pair.parts["source_train"].x.shape[3] == 1
 
@@ -246,13 +250,15 @@ def test_encoded_rows_pass_untouched(stream_of: MakeStream, pair: DomainPair, sh
     stream = stream_of(encoded, views=2)
     batch = stream.batch(4)
     for each in (batch.x, *batch.views):
-        assert isinstance(each, Encoded) and each.stage == 2
+        assert isinstance(each, Encoded)
+        assert each.stage == 2
         assert torch.equal(each.x, rows[stream.positions(4)])
         assert each.x.dtype == torch.bfloat16
         if len(shape) == 3:
             assert each.x.is_contiguous(memory_format=torch.channels_last)
     first = next(evaluation_batches(encoded, statistics=pair.statistics["source"], shape=pair.shape, batch_size=9))
-    assert isinstance(first.x, Encoded) and torch.equal(first.x.x, rows[:9])
+    assert isinstance(first.x, Encoded)
+    assert torch.equal(first.x.x, rows[:9])
 
 
 def test_encoded_rows_are_not_augmented(stream_of: MakeStream, pair: DomainPair) -> None:

@@ -201,7 +201,8 @@ def test_contrast_scales_the_distance_from_the_mean_and_clips() -> None:
     wanted = np.clip(mean + factor.double().numpy()[:, None, None, None] * (values - mean), 0, 255)
     got = scale_contrast(x, factor)
     np.testing.assert_allclose(got.double().numpy(), wanted, atol=1e-3)
-    assert got.min() >= 0 and got.max() <= 255
+    assert got.min() >= 0
+    assert got.max() <= 255
 
 
 def test_shift_and_contrast_draw_within_their_range(augment_settings: MakeAugment) -> None:
@@ -216,7 +217,8 @@ def test_shift_and_contrast_draw_within_their_range(augment_settings: MakeAugmen
     changed = contrast(torch.full_like(x, 0) + x // 2, generator=torch.Generator().manual_seed(0), seeds=None)
     mean = 127 / 49
     factors = (changed[:, 3, 3, 0] - mean) / (127 - mean)
-    assert 0.5 <= factors.min() < 0.51 and 1.49 < factors.max() <= 1.5
+    assert 0.5 <= factors.min() < 0.51
+    assert 1.49 < factors.max() <= 1.5
 
 
 def test_augmentation_leaves_the_rows_it_was_given_alone(augment_settings: MakeAugment) -> None:
@@ -247,7 +249,8 @@ def test_everything_is_computed_on_the_device_of_the_rows(augment_settings: Make
     augment = Augmentation(augment_settings(shift=2, contrast=0.3), (3, 8, 8))
     changed = augment(x, generator=torch.Generator().manual_seed(0), seeds=None)
     batch = to_batch(changed, Statistics.of([0.1, 0.5, 0.9], [0.2, 0.3, 0.4], (3, 8, 8), meta), (3, 8, 8))
-    assert batch.device == meta and batch.shape == (6, 3, 8, 8)
+    assert batch.device == meta
+    assert batch.shape == (6, 3, 8, 8)
 
 
 @pytest.mark.gpu

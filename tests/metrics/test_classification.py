@@ -195,6 +195,7 @@ def test_no_classes_or_bins_are_refused(num_classes, bins):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_device_agrees_with_the_cpu_and_is_not_waited_for():
     logits, y = draw(300, 6)
     y[::5] = -1

@@ -111,6 +111,7 @@ def test_shapes_that_do_not_fit_are_refused(shape):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_device_agrees_with_the_cpu_and_is_not_waited_for(logits):
     metrics = LabelFreeMetrics(CLASSES, torch.device("cuda"))
     on_device = logits.to("cuda")

@@ -118,14 +118,15 @@ def test_a_strategy_holds_modules_settings_and_task_only(name: str, build: Build
     """No optimizer, loader, device or path: what it holds beside modules is what it was given."""
     strategy = build(name)
     own = {key for key in vars(strategy) if not key.startswith("_")} - set(vars(nn.Module()))
-    assert own == {"config", "task", "label_smoothing"}
+    assert own - {"statistics"} == {"config", "task", "label_smoothing"}
+    assert vars(strategy).get("statistics") is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prediction_is_the_models_own(name: str, build: Build, batch: Batch) -> None:
     strategy = build(name).eval()
     assert batch.source is not None
-    output = strategy.predict(batch.source.x)
+    output = strategy.predict(batch.source.x, "source")
     assert output.logits.shape == (12, 3) and output.features.shape == (12, strategy.model.num_features)
 
 

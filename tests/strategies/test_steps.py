@@ -178,6 +178,25 @@ def test_domains_are_normalised_together_or_apart(name: str, build: Build, batch
     assert not torch.allclose(losses["joint"], losses["apart"])
 
 
+@pytest.mark.parametrize("name", ["dann", "mmd"])
+def test_domains_kept_apart_are_evaluated_each_with_its_own_statistics(name: str, build: Build, batch: Batch) -> None:
+    for way in ("joint", "apart"):
+        strategy = build(name, f"strategy.batch_norm={way}", "model.bottleneck=4", "strategy.finetune_share=0")
+        for _ in range(3):
+            strategy.loss(batch, progress())
+        strategy.eval()
+        x = batch.source.x
+        outputs = [strategy.predict(x, domain).logits for domain in ("source", "target")]
+        assert torch.equal(*outputs) == (way == "joint")
+
+
+def test_the_discriminator_sees_both_domains_in_one_pass(build: Build, batch: Batch) -> None:
+    strategy = build("dann", "strategy.discriminator_batch_norm=true", "strategy.finetune_share=0")
+    source, target = torch.randn(6, 6), torch.randn(4, 6) + 3
+    together = strategy.discriminator(torch.cat((source, target)))
+    assert torch.equal(torch.cat(strategy.discriminate(source, target)), together)
+
+
 def test_keep_stages_keeps_the_first_and_starts_the_rest_anew(build: Build) -> None:
     whole, cut = build("fine_tune"), build("fine_tune", "strategy.keep_stages=1")
     before, after = whole.model.state_dict(), cut.model.state_dict()

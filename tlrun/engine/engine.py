@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 
 from tlrun.batch import Batch, Encoded, Examples, Inputs, Output, Progress
-from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.config import ConfigError, ExperimentConfig, Rule
 from tlrun.data.domain import DomainPair, Part
 from tlrun.data.encoded import encode_part
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.display import Display
-from tlrun.engine.evaluate import Evaluator, class_rows
+from tlrun.engine.evaluate import Evaluator, class_rows, rows_read
 from tlrun.engine.freezing import first_learning_stage, matching, set_learning, set_modes
 from tlrun.engine.interrupt import Interrupts
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.plan import Stretch, lay_out
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.schedules import Schedule
-from tlrun.engine.selection import SCORES, Best, Patience
+from tlrun.engine.selection import SCORES, Best, Patience, check_rules
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, gradient_norm
 from tlrun.run import RunFolder, metrics_columns
@@ -75,6 +75,9 @@ class Engine:
         self.columns = metrics_columns(strategy.terms, rules=tuple(SCORES), groups=tuple(self.optimiser.groups))
         early = settings.early_stop
         assert settings.select != "auto"
+        asked: dict[str, Rule | None] = {"engine.select": settings.select, "engine.early_stop.metric": early.metric}
+        asked |= {f"strategy: phase '{each.name}'": each.until.metric for each in strategy.phases() if each.until}
+        check_rules(asked, rows_read(pair.parts))
         stop = Patience(early.metric, early.patience) if early.metric else None
         self.state = TrainingState(best=Best(settings.select), stop=stop)
         self.parts: dict[str, Part] = dict(pair.parts)
@@ -85,12 +88,11 @@ class Engine:
     # -- the run ------------------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Trains to the end of the plan, from the last checkpoint if there is one.
+        """Trains to the end of the plan, from wherever `state` stands.
 
         Raises KeyboardInterrupt, after saving, when a signal asked to stop; RunError when a loss is not finite or the
-        folder cannot be read or written.
+        folder cannot be written.
         """
-        self.checkpoints.resume()
         self.mark = self.saved = time.monotonic()
         with ExitStack() as stack:
             self.interrupts = stack.enter_context(Interrupts())
@@ -193,6 +195,7 @@ class Engine:
                 batch_size=self.config.engine.batch_size,
                 seed=self.config.seed,
                 augment=self.config.augment,
+                views=self.config.strategy.needs.views,
             )
             for kind in kinds
         }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tlrun.batch import Examples, Output
+from tlrun.config import Rule
 from tlrun.data.domain import Part
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.selection import Evidence
@@ -102,11 +103,29 @@ class Evaluator:
         self.strategy.eval()
         for examples in self.batches(part):
             with self.runtime.autocast():
-                output = self.strategy.predict(examples.x)
+                output = self.strategy.predict(examples.x, examples.domain)
             yield examples, Output(output.features, output.logits.float())
 
     def _metrics(self) -> ClassificationMetrics:
         return ClassificationMetrics(self.num_classes, self.runtime.device)
+
+
+def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
+    """How many rows each selection rule would read in an evaluation of these parts; `last` reads none."""
+    granted = parts["target_val"].granted
+    assert granted is not None
+    return {
+        "source_val": int(_has_class(parts["source_val"]).sum()),
+        "target_val": int((_has_class(parts["target_val"]) & granted).sum()),
+        "entropy": len(parts["target_val"]),
+        "information_maximisation": len(parts["target_val"]),
+        "oracle": int(_has_class(parts["target_test"]).sum()),
+    }
+
+
+def _has_class(part: Part) -> Tensor:
+    assert part.y is not None
+    return part.y >= 0
 
 
 def class_rows(evaluation: Evaluation, classes: tuple[str, ...], epoch: int) -> list[dict[str, Any]]:

@@ -25,10 +25,10 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
         domain, part = name.split("_")
         folder.write_confusion(domain, part, classes, split.confusion)
     test = pair.parts["target_test"]
-    index, output = engine.evaluator.encode(test)
-    assert test.y is not None
+    _, output = engine.evaluator.encode(test)
+    assert test.y is not None and test.rows is not None
     probabilities = output.logits.softmax(dim=1)
-    folder.write_predictions(classes, rows=index.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist())
+    folder.write_predictions(classes, rows=test.rows.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist())
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
     folder.write_summary(summarise(engine, evaluation, pretrain_seconds))

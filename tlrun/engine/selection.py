@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from tlrun.config import ExperimentConfig, Rule
+from tlrun.config import RULES, ConfigError, ExperimentConfig, Rule
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,21 @@ SCORES: dict[Rule, Callable[[Evidence], float | None]] = {
     "oracle": lambda evidence: evidence.withheld_target_test_accuracy,
 }
 """Each rule's score of an evaluation: higher is better, None cannot be chosen."""
+
+
+def check_rules(asked: Mapping[str, Rule | None], rows: Mapping[Rule, int]) -> None:
+    """Raises ConfigError for rules that could never give a score, each under the setting that asks for it.
+
+    rows: how many rows each of the rules would read that read any.
+    """
+    problems = []
+    for where, rule in asked.items():
+        if rule is not None and rule not in SCORES:
+            problems.append(f"{where}: there is no rule {rule!r}; allowed are {', '.join(SCORES)}")
+        elif rule is not None and rows.get(rule) == 0:
+            problems.append(f"{where}: {rule} has no rows to read ({RULES[rule]}); name another rule")
+    if problems:
+        raise ConfigError(problems)
 
 
 def automatic_rule(config: ExperimentConfig) -> Rule:

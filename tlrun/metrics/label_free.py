@@ -24,7 +24,7 @@ def information_maximisation(logits: Tensor) -> Tensor:
     """Entropy of the mean prediction less the mean entropy, in nats, in [0, ln C]; logits (N, C), N > 0, to a scalar.
 
     The mutual information of row and prediction: high where rows are predicted surely and classes evenly. Shi & Sha
-    2012 (ICML, arXiv:1206.6438, section 3); as a validator Musgrave et al. 2022 (arXiv:2208.07360). 0 when one class
+    2012 (ICML, arXiv:1206.6438); as a validator Musgrave et al. 2022 (arXiv:2208.07360). 0 when one class
     is predicted throughout.
     """
     probabilities = _probabilities(logits)

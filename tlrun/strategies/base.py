@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from tlrun.batch import Batch, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
 from tlrun.config import AdaptationSettings, ConfigError, Rule, StrategySettings
+from tlrun.layers.domain_statistics import DomainStatistics
 from tlrun.losses.adversarial import ramp
 from tlrun.losses.classification import task_loss
 from tlrun.models.transfer import TransferModel
@@ -96,6 +98,7 @@ class Strategy(nn.Module):
         self.model = model
         self.task = task
         self.label_smoothing = label_smoothing
+        self.statistics: DomainStatistics | None = None
 
     @property
     def terms(self) -> Terms:
@@ -106,10 +109,27 @@ class Strategy(nn.Module):
         """The weighted terms to descend for this batch at this point of the run."""
         raise TypeError(f"{type(self).__qualname__} has no loss")
 
-    def predict(self, x: Inputs) -> Output:
-        """Features (N, D) and logits (N, C) for evaluation."""
+    def predict(self, x: Inputs, domain: str) -> Output:
+        """Features (N, D) and logits (N, C) of rows of one domain, "source" or "target", for evaluation."""
+        return self.forward_source(x) if domain == "source" else self.forward_target(x)
+
+    def forward_source(self, x: Inputs) -> Output:
+        """The model on source rows, with their own batch statistics where the strategy keeps such."""
+        with self.statistics.source() if self.statistics is not None else nullcontext():
+            output: Output = self.model(x)
+        return output
+
+    def forward_target(self, x: Inputs) -> Output:
+        """The model on target rows."""
         output: Output = self.model(x)
         return output
+
+    def forward_domains(self, source: Inputs, target: Inputs) -> tuple[Output, Output]:
+        """Both domains' outputs: in one pass, batch-normalised with each other's statistics, or each with its own."""
+        if self.statistics is not None:
+            return self.forward_source(source), self.forward_target(target)
+        output: Output = self.model(concatenate(source, target))
+        return output.split(len(source))
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train"),)
@@ -190,14 +210,6 @@ def training_phases(
     return tuple(phases)
 
 
-def forward_domains(model: TransferModel, source: Inputs, target: Inputs, *, joint: bool) -> tuple[Output, Output]:
-    """Both domains' outputs, batch-normalised with each other's statistics (joint) or each with its own."""
-    if not joint:
-        return model(source), model(target)
-    output: Output = model(concatenate(source, target))
-    return output.split(len(source))
-
-
 FINETUNE = "finetune"
 """The name of the last phase of an adaptation that learns from granted target labels."""
 
@@ -227,6 +239,11 @@ def adaptation_phases(
     return (*phases, Phase(FINETUNE, share, train=("model.*",), reads=("target",))) if share else phases
 
 
+def domain_statistics(config: AdaptationSettings, model: TransferModel) -> DomainStatistics | None:
+    """Statistics by domain with batch_norm=apart, none with joint."""
+    return DomainStatistics(model) if config.batch_norm == "apart" else None
+
+
 def adaptation_weight(config: AdaptationSettings, progress: Progress) -> float:
     """The weight of the alignment at this point of the phase, ramped as `config.ramp` says."""
     return config.weight * (1.0 if config.ramp is None else ramp(progress.phase_fraction, steepness=config.ramp))
@@ -242,7 +259,7 @@ def both_domains(batch: Batch) -> tuple[Examples, Examples]:
 def labelled_loss(strategy: Strategy, batch: Batch, learns_from: Literal["source", "target", "both"]) -> Losses:
     """The task's loss on source rows, on granted target rows, or the mean of the two."""
     parts = {"source": (batch.source,), "target": (batch.target,), "both": (batch.source, batch.target)}[learns_from]
-    losses = [strategy.classification(strategy.model(part.x), part) for part in parts if part is not None]
+    losses = [strategy.classification(strategy.predict(part.x, part.domain), part) for part in parts if part]
     if len(losses) != len(parts):
         raise ValueError("the batch lacks the labelled rows that this strategy needs")
     return Losses(task={"classification": torch.stack(losses).mean()})

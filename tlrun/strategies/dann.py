@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from tlrun.batch import Batch, Examples, Losses, Progress, Task, Terms
 from tlrun.config import AdaptationSettings, Count, HalfOpenFraction, Positive
@@ -21,7 +22,7 @@ from tlrun.strategies.base import (
     adaptation_phases,
     adaptation_weight,
     both_domains,
-    forward_domains,
+    domain_statistics,
     labelled_loss,
     model_groups,
 )
@@ -31,7 +32,7 @@ class Dann(Strategy):
     """Domain-adversarial training of neural networks (Ganin et al. 2016, JMLR 17, eqs. 13-18; arXiv:1505.07818).
 
     update=reversal: the features descend the task's loss and ascend the discriminator's, through a layer that
-    multiplies its gradient by minus the ramped weight (eq. 14). update=alternating: the discriminator takes
+    multiplies its gradient by minus the ramped weight. update=alternating: the discriminator takes
     `discriminator_steps` steps on fixed features, then the model takes one on inverted domain labels (Goodfellow et
     al. 2014, arXiv:1406.2661, section 3, as in Tzeng et al. 2017, arXiv:1702.05464).
     Departures: the domain loss is the mean of the two domains' rather than their sum, and hidden sizes are options.
@@ -53,6 +54,7 @@ class Dann(Strategy):
 
     def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
         super().__init__(config, model, task, label_smoothing=label_smoothing)
+        self.statistics = domain_statistics(config, model)
         self.discriminator = Discriminator(
             model.num_features,
             config.discriminator_hidden,
@@ -86,14 +88,14 @@ class Dann(Strategy):
         source, target = both_domains(batch)
         if progress.turn == "discriminator":
             return self.discriminator_loss(source, target)
-        of_source, of_target = forward_domains(self.model, source.x, target.x, joint=self.config.batch_norm == "joint")
+        of_source, of_target = self.forward_domains(source.x, target.x)
         weight = adaptation_weight(self.config, progress)
         features = (of_source.features, of_target.features)
         if self.config.update == "reversal":
-            logits = [self.discriminator(reverse_gradient(each, weight)) for each in features]
+            logits = self.discriminate(*(reverse_gradient(each, weight) for each in features))
             adversarial = domain_loss(*logits)
         else:
-            logits = [self.discriminator(each) for each in features]
+            logits = self.discriminate(*features)
             adversarial = weight * domain_loss(*logits, inverted=True)
         return Losses(
             task={"classification": self.classification(of_source, source)},
@@ -105,9 +107,13 @@ class Dann(Strategy):
             features=features,
         )
 
+    def discriminate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Domain logits (Ns,) and (Nt,), from one pass: batch-normalised apart, the domains would look alike."""
+        source_logits, target_logits = self.discriminator(torch.cat((source, target))).split((len(source), len(target)))
+        return source_logits, target_logits
+
     def discriminator_loss(self, source: Examples, target: Examples) -> Losses:
         """The discriminator's own turn: its loss on features that get no gradient."""
         with torch.no_grad():
-            outputs = forward_domains(self.model, source.x, target.x, joint=self.config.batch_norm == "joint")
-        logits = [self.discriminator(output.features) for output in outputs]
-        return Losses(task={"discriminator": domain_loss(*logits)})
+            outputs = self.forward_domains(source.x, target.x)
+        return Losses(task={"discriminator": domain_loss(*self.discriminate(*(each.features for each in outputs)))})

@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tlrun.batch import Batch, Losses, Output, Progress, Terms
+from tlrun.batch import Batch, Losses, Output, Progress, Task, Terms
 from tlrun.config import AdaptationSettings, Positive
 from tlrun.losses.mmd import mmd
+from tlrun.models.transfer import TransferModel
 from tlrun.strategies.base import (
     FINETUNE,
     Phase,
@@ -17,7 +18,7 @@ from tlrun.strategies.base import (
     adaptation_phases,
     adaptation_weight,
     both_domains,
-    forward_domains,
+    domain_statistics,
     labelled_loss,
 )
 
@@ -43,6 +44,10 @@ class Mmd(Strategy):
                 problems.append("match: must name features, logits, or each of them once")
             return problems
 
+    def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
+        super().__init__(config, model, task, label_smoothing=label_smoothing)
+        self.statistics = domain_statistics(config, model)
+
     @property
     def terms(self) -> Terms:
         return Terms(task=("classification",), transfer=("mmd",), stats=("adaptation_weight",))
@@ -54,7 +59,7 @@ class Mmd(Strategy):
         if progress.phase == FINETUNE:
             return labelled_loss(self, batch, "target")
         source, target = both_domains(batch)
-        of_source, of_target = forward_domains(self.model, source.x, target.x, joint=self.config.batch_norm == "joint")
+        of_source, of_target = self.forward_domains(source.x, target.x)
         weight = adaptation_weight(self.config, progress)
         distance = self.distance(of_source, of_target)
         return Losses(

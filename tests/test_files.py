@@ -1,0 +1,419 @@
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from stat import S_ISDIR
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+from tests.forked import child
+from tlrun import files, run
+from tlrun.run import RunError, RunFolder, load_checkpoint, save_checkpoint
+
+# Newer Pythons warn of fork in a process with threads; the children here only write files. And they would wait for
+# ever for torch's other threads, which fork does not copy.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
+
+FULL = "No space left on device"
+
+
+# --- JSON and tables
+
+
+def test_json_states_its_format_and_writes_null_for_what_is_no_number(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_data_card({"mean": [0.5, float("nan")], "deep": {"x": (float("inf"),)}, "name": "ü"})
+    assert json.loads(folder.data_card.read_text()) == {
+        "format": 1,
+        "mean": [0.5, None],
+        "deep": {"x": [None]},
+        "name": "ü",
+    }
+    folder.write_environment({"threads": 2})
+    assert folder.read_environment() == {"format": 1, "threads": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read {path}: No such file or directory"),
+        (b'{"format": 1, "a"', "{path} is damaged (Expecting ':' delimiter: line 1 column 18 (char 17)); "),
+        (b"\xff", "{path} is damaged ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); "),
+        (b"[1]", "{path} was not written by tlrun: it states no format"),
+        (b'{"a": 1}', "{path} was not written by tlrun: it states no format"),
+        (b'{"format": 2}', "{path} was written by a newer tlrun (format 2, this one reads 1); update tlrun"),
+    ],
+)
+def test_json_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    folder = RunFolder(tmp_path)
+    if content is not None:
+        folder.data_card.write_bytes(content)
+    with pytest.raises(RunError) as error:
+        folder.read_data_card()
+    advice = "run.fresh=true starts over" if message.endswith("; ") else ""
+    assert str(error.value) == message.format(path=folder.data_card) + advice
+
+
+def test_tables_keep_bits_words_and_blanks(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    third = float(numpy.float32(1 / 3))
+    rows: list[Mapping[str, Any]] = [
+        {"epoch": 0, "domain": "target", "split": "val", "class": "0", "rows": 3, "accuracy": third},
+        {"epoch": 0, "domain": "target", "split": "val", "class": 'NA, "x"\ny', "f1": numpy.float64(0.1)},
+        {"epoch": 0, "domain": "target", "split": "val", "class": "2", "accuracy": float("nan"), "f1": float("inf")},
+    ]
+    folder.write_classes(rows)
+    assert folder.classes.read_text().splitlines()[:2] == [
+        "epoch,domain,split,class,rows,accuracy,precision,f1",
+        "0,target,val,0,3,0.3333333432674408,,",
+    ]
+    table = folder.read_classes()
+    assert list(table["class"]) == ["0", 'NA, "x"\ny', "2"]
+    assert table["accuracy"][0] == third
+    assert table["f1"][1] == 0.1
+    assert table["accuracy"].isna().tolist() == [False, True, True]
+    assert table["f1"].isna().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "no header"),
+        ("epoch,loss\n1\n", "a row is longer or shorter than the header"),
+        ("epoch,loss\n1,2\n3\n", "a row is longer or shorter than the header"),
+        ("epoch,loss\n1,low\n", "could not convert string to float: 'low'"),
+    ],
+)
+def test_damaged_table_is_named(tmp_path: Path, content: str, why: str) -> None:
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text(content)
+    with pytest.raises(RunError) as error:
+        folder.read_metrics()
+    assert str(error.value) == f"{folder.metrics} is damaged ({why}); run.fresh=true starts over"
+
+
+# --- disks that refuse
+
+
+def test_temporaries_of_a_killed_write_go_at_the_next_opening(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    save_checkpoint(folder.last, {"digest": "d", "step": 1})
+
+    def task(pipe: Connection) -> None:
+        with folder.lock(wait=False):
+            os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)
+            save_checkpoint(folder.last, {"digest": "d", "step": 2})
+
+    with child(task) as (process, _):
+        process.join()
+        left = [path.name for path in folder.last.parent.iterdir() if path != folder.last]
+        assert left == [f".last.pt.{process.pid}.tmp"]
+        assert files.TEMPORARY.fullmatch(left[0])
+        assert load_checkpoint(folder.last, digest="d")["step"] == 1
+    (folder.path / ".notes.tmp").touch()
+    with folder.lock(wait=False):
+        assert list(folder.last.parent.iterdir()) == [folder.last]
+    assert run.unknown_files(folder.path) == [".notes.tmp"]
+
+
+def test_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "run", "Not a directory")):
+        with pytest.raises(RunError) as error, RunFolder(path).lock(wait=False):
+            pass
+        assert str(error.value) == f"cannot make the run folder {path}: {reason}"
+    (tmp_path / "run" / "lock").mkdir(parents=True)
+    with pytest.raises(RunError) as error, RunFolder(tmp_path / "run").lock(wait=False):
+        pass
+    assert str(error.value) == f"cannot lock {tmp_path / 'run' / 'lock'}: Is a directory"
+
+
+def test_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.last.parent.touch()
+    with pytest.raises(RunError) as error:
+        save_checkpoint(folder.last, {"digest": "d"})
+    assert str(error.value) == f"cannot write {folder.last}: File exists; what was complete is still there"
+    folder.data_card.mkdir()
+    with pytest.raises(RunError) as error:
+        folder.write_data_card({})
+    assert str(error.value) == f"cannot write {folder.data_card}: Is a directory; what was complete is still there"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "data.json"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    folder = RunFolder(tmp_path)
+    with pytest.raises(RunError) as error:
+        folder.write_status("running")
+    assert str(error.value) == f"cannot write {folder.status}: Permission denied; what was complete is still there"
+
+
+def test_disk_that_fills_up_leaves_the_old_checkpoint_and_no_litter(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    save_checkpoint(folder.last, {"digest": "d", "step": 1})
+
+    def task(pipe: Connection) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            save_checkpoint(folder.last, {"digest": "d", "step": 2, "x": torch.zeros(250_000)})
+        except RunError as error:
+            pipe.send(str(error))
+
+    with child(task) as (_, pipe):
+        assert pipe.recv() == f"cannot write {folder.last}: File too large; what was complete is still there"
+    assert list(folder.last.parent.iterdir()) == [folder.last]
+    assert load_checkpoint(folder.last, digest="d")["step"] == 1
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_every_refusal_of_the_system_becomes_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_command("first")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(RunError) as error:
+        folder.write_command("second")
+    assert str(error.value) == f"cannot write {folder.command}: {FULL}; what was complete is still there"
+    assert folder.command.read_text() == "first\n"
+    assert list(tmp_path.iterdir()) == [folder.command]
+
+
+def test_write_is_on_the_disk_before_and_after_the_file_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    replace = os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda number: calls.append("folder" if S_ISDIR(os.fstat(number).st_mode) else "file")
+    )
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("name"), replace(*paths)))
+    RunFolder(tmp_path).write_command("x")
+    assert calls == ["file", "name", "folder"]
+
+
+def test_write_broken_off_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder(tmp_path).write_command("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- checkpoints
+
+
+STATE = {
+    "digest": "d",
+    "model": {"weight": torch.arange(300.0).reshape(3, 100), "steps": torch.tensor(7)},
+    "random": torch.get_rng_state()[:64],
+    "history": [{"epoch": 0, "loss": 0.1, "phase": "all", "score": None}],
+    "tuple": (1, True, b"x"),
+}
+
+
+class Touch:
+    """What unpickling makes a file of."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def equal(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor):
+        return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    return bool(left == right)
+
+
+def test_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "last.pt", STATE)
+    assert equal(load_checkpoint(tmp_path / "last.pt", digest="d"), {"format": 1, **STATE})
+    assert equal(load_checkpoint(tmp_path / "last.pt", digest=None), {"format": 1, **STATE})
+
+
+def test_parameters_buffers_and_optimizer_state_survive_a_checkpoint(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).to(torch.float64)
+    groups = [{"lr": 0.1, "betas": (0.9, 0.999), "foreach": None, "params": [0, 1]}]
+    optimizer = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(4, 3)}}, "param_groups": groups}
+    save_checkpoint(tmp_path / "last.pt", {"digest": "d", "model": model.state_dict(), "optimizer": optimizer})
+    loaded = load_checkpoint(tmp_path / "last.pt", digest="d")
+    assert equal(loaded["model"], dict(model.state_dict()))
+    assert equal(loaded["optimizer"], optimizer)
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, STATE)
+    with pytest.raises(RunError) as error:
+        load_checkpoint(path, digest="e")
+    assert str(error.value) == (
+        f"{path} belongs to another run (digest d, this run's is e); run.fresh=true starts over"
+    )
+
+
+def test_missing_newer_and_strange_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with pytest.raises(RunError) as error:
+        load_checkpoint(path, digest="d")
+    assert str(error.value) == f"cannot read {path}: No such file or directory"
+    save_checkpoint(path, {**STATE, "format": 2})
+    with pytest.raises(RunError) as error:
+        load_checkpoint(path, digest="d")
+    assert str(error.value) == f"{path} was written by a newer tlrun (format 2, this one reads 1); update tlrun"
+    for content in ({"weight": torch.zeros(2)}, [1, 2]):
+        torch.save(content, path)
+        with pytest.raises(RunError) as error:
+            load_checkpoint(path, digest="d")
+        assert str(error.value) == f"{path} was not written by tlrun: it states no format"
+
+
+def test_checkpoint_that_would_run_code_is_refused_unrun(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    torch.save({"format": 1, "digest": "d", "x": Touch(tmp_path / "touched")}, path)
+    with pytest.raises(RunError) as error:
+        load_checkpoint(path, digest="d")
+    assert str(error.value) == f"{path} was not written by tlrun: it holds more than tensors and plain values"
+    assert not (tmp_path / "touched").exists()
+
+
+def test_checkpoint_without_a_run_or_with_foreign_objects_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="^a checkpoint must name the digest of its run$"):
+        save_checkpoint(tmp_path / "last.pt", {"step": 1})
+    with pytest.raises(ValueError, match=r"^a checkpoint may hold only tensors and plain values, found .*ndarray"):
+        save_checkpoint(tmp_path / "last.pt", {"digest": "d", "state": numpy.random.get_state()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    for content, why in ((b"", "File is not a zip file"), (b"no zip", "File is not a zip file")):
+        path.write_bytes(content)
+        with pytest.raises(RunError) as error:
+            load_checkpoint(path, digest="d")
+        assert str(error.value) == f"{path} is damaged ({why}); run.fresh=true starts over"
+    save_checkpoint(path, STATE)
+    content = bytearray(path.read_bytes())
+    content[content.index(numpy.float32(299).tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError) as error:
+        load_checkpoint(path, digest="d")
+    assert str(error.value) == f"{path} is damaged (wrong checksum in archive/data/0); run.fresh=true starts over"
+
+
+def test_no_truncated_or_altered_checkpoint_passes_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, STATE)
+    whole, refused = path.read_bytes(), 0
+    draw = random.Random(0)
+    for at in draw.sample(range(len(whole)), 100):
+        path.write_bytes(whole[:at])
+        with pytest.raises(RunError, match="is damaged"):
+            load_checkpoint(path, digest="d")
+        altered = bytearray(whole)
+        altered[at] ^= 1 << draw.randrange(8)
+        path.write_bytes(altered)
+        try:  # a bit in the padding changes nothing
+            assert equal(load_checkpoint(path, digest="d"), {"format": 1, **STATE}), at
+        except RunError:
+            refused += 1
+    assert refused > 25
+
+
+def test_checkpoint_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    save_checkpoint(folder.last, {"digest": "d", "x": torch.zeros(500_000)})
+    draw = random.Random(0)
+    step, litter = 0, 0
+    for _ in range(12):
+
+        def task(pipe: Connection, first: int = step + 1) -> None:
+            for number in range(first, first + 10_000):
+                save_checkpoint(folder.last, {"digest": "d", "x": torch.full((500_000,), float(number))})
+                pipe.send(number)
+
+        with child(task) as (process, pipe):
+            pipe.recv()
+            time.sleep(draw.uniform(0, 0.02))
+            process.kill()
+            process.join()
+        x = load_checkpoint(folder.last, digest="d")["x"]
+        assert bool((x == x[0]).all())
+        assert x[0] > step
+        step = int(x[0])
+        litter += len(list(folder.last.parent.iterdir())) - 1
+        with folder.lock(wait=False):
+            assert list(folder.last.parent.iterdir()) == [folder.last]
+    assert litter > 0, "no kill came during a write: the test shows nothing"
+
+
+# --- the log
+
+
+def test_log_is_appended_and_the_logger_left_as_it_was(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    package = logging.getLogger("tlrun")
+    before = (package.level, list(package.handlers))
+    for word in ("first", "second"):
+        with folder.logging():
+            logging.getLogger("tlrun.engine").info("%s line", word)
+            logging.getLogger("other").error("not ours")
+    assert (package.level, list(package.handlers)) == before
+    lines = folder.log.read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["INFO first line", "INFO second line"]
+
+
+def test_log_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.log.mkdir()
+    with pytest.raises(RunError) as error, folder.logging():
+        pass
+    assert str(error.value) == f"cannot write {folder.log}: Is a directory"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
+def test_log_on_a_full_disk_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.log.symlink_to("/dev/full")
+    with folder.logging():
+        logging.getLogger("tlrun").info("lost")
+    assert capsys.readouterr().err == ""
+
+
+def test_mistake_in_a_log_line_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
+    package = logging.getLogger("tlrun")
+    monkeypatch.setattr(package, "propagate", False)
+    with RunFolder(tmp_path).logging():
+        package.info("%d", "word")
+    assert "TypeError" in said.getvalue()
