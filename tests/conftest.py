@@ -33,9 +33,9 @@ def config() -> Callable[..., ExperimentConfig]:
     return compose_config
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small tensors are fastest on one thread, and their sums do not depend on how many there are."""
+    """One thread: tensors of tests are too small to share, and waiting for a second thread takes longer than the sums."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

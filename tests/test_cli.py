@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tlrun import cli, experiment
+from tlrun.compose import Request, plan
 from tlrun.config import RULES, ConfigError, ExperimentConfig
 from tlrun.experiment import Outcome
 from tlrun.files import RunError
@@ -303,16 +305,16 @@ def test_help_names_every_group_option_and_verb(tlrun: Callable[..., tuple[int, 
     assert max(map(len, out.splitlines())) <= 120
 
 
-def test_every_example_of_the_help_is_a_right_command(
-    tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace
-) -> None:
+def test_every_example_of_the_help_is_a_right_command(tlrun: Callable[..., tuple[int, str, str]]) -> None:
     _, out, _ = tlrun("--help")
     examples = out.partition("examples:")[2].partition("choices")[0]
-    commands = [line.split()[1:] for line in examples.splitlines() if line.startswith("  tlrun ")]
+    commands = [shlex.split(line)[1:] for line in examples.splitlines() if line.startswith("  tlrun ")]
     assert len(commands) == 5
+    jobs = []
     for command in commands:
-        code, _, err = tlrun(*(word.replace('"', "") for word in command))
-        assert code == 0, err
+        overrides = tuple(word for word in command if word != "-m")
+        jobs.append(len(plan(Request(overrides, multirun="-m" in command)).jobs))
+    assert jobs == [1, 12, 1, 1, 1]
 
 
 def test_the_version_is_ours(tlrun: Callable[..., tuple[int, str, str]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,6 @@ import torch
 from tlrun.config import AugmentSettings, DomainSettings, PairSettings
 from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.domain import DomainPair, make_pair
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _images(

@@ -22,8 +22,6 @@ FOLDER = Path(tlrun.strategies.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py") if path.stem != "base")
 Build = Callable[..., Strategy]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def needed(strategy: Strategy, batch: Batch) -> Batch:
     """Only what the strategy says it needs, so that it cannot live on more."""

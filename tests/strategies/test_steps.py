@@ -20,8 +20,6 @@ from .conftest import progress
 LR = 0.1
 Build = Callable[..., Strategy]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def layers(model: TransferModel) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """The features and the logits of the small mlp, written out."""
@@ -34,11 +32,7 @@ def layers(model: TransferModel) -> tuple[Callable[[Tensor], Tensor], Callable[[
 def hand_step(strategy: Strategy, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
     strategy.zero_grad()
     loss().backward()
-    return {
-        name: each.detach() - LR * each.grad
-        for name, each in strategy.named_parameters()
-        if each.grad is not None
-    }
+    return {name: each.detach() - LR * each.grad for name, each in strategy.named_parameters() if each.grad is not None}
 
 
 def check_step(strategy: Strategy, batch: Batch, by_hand: dict[str, Tensor], *, phase: str = "train", turn: str = "all",
@@ -73,7 +67,9 @@ def test_supervised_step_is_cross_entropy(
     parts = [{"s": batch.source, "t": batch.target}[domain] for domain in domains]
     by_hand = hand_step(
         strategy,
-        lambda: sum(F.cross_entropy(head(features(part.x)), part.y, label_smoothing=0.1) for part in parts) / len(parts),
+        lambda: (
+            sum(F.cross_entropy(head(features(part.x)), part.y, label_smoothing=0.1) for part in parts) / len(parts)
+        ),
     )
     check_step(strategy, batch, by_hand)
 

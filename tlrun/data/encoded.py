@@ -11,9 +11,7 @@ from tlrun.batch import Encoded, Examples, Inputs
 from tlrun.data.domain import Part
 
 
-def encode_part(
-    part: Part, batches: Callable[[Part], Iterable[Examples]], encode: Callable[[Inputs], Encoded]
-) -> Part:
+def encode_part(part: Part, batches: Callable[[Part], Iterable[Examples]], encode: Callable[[Inputs], Encoded]) -> Part:
     """The same rows, labels and numbers, each row as the first stage that learns would receive it.
 
     batches gives the part's rows in order without augmentation; encode runs the frozen stages. An empty part stays as

@@ -272,7 +272,8 @@ class Engine:
                 improved = state.best.offer(evidence, progress.step)
                 state.oracle.offer(evidence, progress.step)
             waits = [each for each in (state.phase_patience, state.stop) if each is not None]
-            over = any([each.exhausted(evidence) for each in waits]) or over
+            exhausted = [each.exhausted(evidence) for each in waits]  # each must see the evidence
+            over = over or any(exhausted)
         state.rows.append(row)
         self.tally.reset()
         state.epoch_seconds, state.epoch_images = 0.0, 0

@@ -28,7 +28,9 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     _, output = engine.evaluator.encode(test)
     assert test.y is not None and test.rows is not None
     probabilities = output.logits.softmax(dim=1)
-    folder.write_predictions(classes, rows=test.rows.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist())
+    folder.write_predictions(
+        classes, rows=test.rows.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist()
+    )
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
     folder.write_summary(summarise(engine, evaluation, pretrain_seconds))
@@ -118,10 +120,10 @@ def liveness_warnings(
             f"separable: at the end the discriminator still told the domains apart "
             f"({100 * discriminator_accuracy:.1f} % right)"
         )
-    if largest_class_share is not None and largest_class is not None:
-        if largest_class_share >= min(0.95, 5 / task.num_classes):
-            warnings.append(
-                f"collapsed: {100 * largest_class_share:.0f} % of the target predictions are "
-                f"class '{task.classes[largest_class]}'"
-            )
+    collapsed = min(0.95, 5 / task.num_classes)
+    if largest_class_share is not None and largest_class is not None and largest_class_share >= collapsed:
+        warnings.append(
+            f"collapsed: {100 * largest_class_share:.0f} % of the target predictions are "
+            f"class '{task.classes[largest_class]}'"
+        )
     return warnings
