@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -86,7 +87,7 @@ def _train(settings: dict[str, Any], rig: Rig | None, says: Connection) -> None:
     if rig is not None:
         rig()
     try:
-        experiment.run(typed(settings), command="a child")
+        experiment.run(typed(settings), command="a test")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except RunError as error:
@@ -126,15 +127,30 @@ def die_at_write(number: int, moment: Moment, name: str = "*") -> None:
     files.write_bytes = dying
 
 
-def slow_steps(seconds: float, from_step: int = 1) -> None:
-    """Makes every step take so much longer."""
+class Hold:
+    """Two files by which the test stops a child within a step and lets it go on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.held, self.go = folder / "held", folder / "go"
+
+    def wait(self) -> None:
+        """Returns once the child stands in its step."""
+        wait_for(self.held.exists)
+
+    def rig(self, step: int) -> Rig:
+        """Holds the step so numbered, from 1 over all runs of the child."""
+        return partial(_hold_step, step, self.held, self.go)
+
+
+def _hold_step(number: int, held: Path, go: Path) -> None:
     from tlrun.strategies.base import Strategy
 
     count = itertools.count(1)
 
     def after_step(self: Strategy, progress: object) -> None:
-        if next(count) >= from_step:
-            time.sleep(seconds)
+        if next(count) == number:
+            held.touch()
+            wait_for(go.exists)
 
     Strategy.after_step = after_step  # type: ignore[method-assign]
 

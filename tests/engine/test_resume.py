@@ -69,6 +69,14 @@ def stop_after(patch: pytest.MonkeyPatch, steps: int, how: Stop) -> None:
     patch.setattr(Strategy, "after_step", after_step)
 
 
+def interrupt_after(train: Train, settings: tuple[str, ...], steps: int) -> None:
+    """Trains so many steps and is stopped then."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, steps, "signal")
+        with pytest.raises(KeyboardInterrupt):
+            train(*settings)
+
+
 def train_in_pieces(config: ExperimentConfig, draw: random.Random, *, saved_every_step: bool) -> int:
     """Trains to the end though stopped again and again; returns how often it was."""
     for stops in itertools.count():
@@ -286,31 +294,23 @@ def test_fresh_run_starts_over_and_leaves_its_source_model_alone(
 
 def test_run_stopped_after_its_last_step_only_writes_its_end(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = (*TOY, "strategy=source_only")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, 12, "signal")
-        train(*settings)
+    interrupt_after(train, settings, 12)
     with monkeypatch.context() as patch:
         stop_after(patch, 1, "crash")
         assert train(*settings).read_summary()["steps"] == 12
 
 
-def test_resume_under_other_threads_is_said_in_the_summary(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_under_other_threads_is_said_in_the_summary(train: Train) -> None:
     settings = (*TOY, "strategy=source_only")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, 11, "signal")
-        train(*settings)
+    interrupt_after(train, settings, 11)
     summary = train(*settings, "device.threads=2").read_summary()
     assert summary["warnings"] == ["resumed under other conditions: threads was 1, now 2; bits may differ"]
 
 
-def test_time_of_every_piece_is_counted_and_the_time_between_is_not(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_of_every_piece_is_counted_and_the_time_between_is_not(train: Train) -> None:
     settings = (*TOY, "strategy=source_only")
     started = time.monotonic()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, 6, "signal")
-        train(*settings)
+    interrupt_after(train, settings, 6)
     first = time.monotonic() - started
     time.sleep(0.5)
     started = time.monotonic()

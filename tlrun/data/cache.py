@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlrun import files
 from tlrun.config import ConfigError
 
 Arrays = dict[str, NDArray[Any]]
@@ -55,20 +55,13 @@ def cached_arrays(cache: Path, name: str, *, inputs: Mapping[str, Any], make: Ca
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` against other processes and threads; it is free again when its holder dies.
+    """Hold the lock file `path`, waiting for another process that has it; it is free again when its holder dies.
 
     Makes the folder it lies in. Raises ConfigError when that cannot be written.
     """
     with _writing_under(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    with file:  # closing it gives the lock back
-        with _writing_under(path.parent):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("waiting for another process that holds %s", path)
-                fcntl.flock(file, fcntl.LOCK_EX)
+    with files.locked(path, wait=True):
         yield
 
 

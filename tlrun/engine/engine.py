@@ -28,7 +28,7 @@ from tlrun.engine.runtime import Runtime
 from tlrun.engine.schedules import Schedule
 from tlrun.engine.selection import SCORES, Best, Patience, check_rules
 from tlrun.engine.state import TrainingState
-from tlrun.engine.tally import Tally, gradient_norm
+from tlrun.engine.tally import Tally, check_weights, gradient_norm
 from tlrun.run import RunFolder, metrics_columns
 from tlrun.strategies.base import Part as TrainingPart
 from tlrun.strategies.base import Strategy, Turn
@@ -257,6 +257,7 @@ class Engine:
         """Closes an epoch: its row, the evaluation if it is due, selection, patience, a checkpoint."""
         state = self.state
         self.tally.check(stretch.phase.name)
+        check_weights(self.strategy, step=progress.step - 1, phase=stretch.phase.name)
         self._charge(training=True)
         epoch = progress.epoch
         row = self._row(stretch, progress)

@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlrun.batch import Losses, Progress, Terms
 from tlrun.run import RunError
 
 LOSS = "loss"
+ADVICE = "a smaller optim.lr, engine.clip_norm=1 or engine.precision=fp32 may help"
 
 
 class Tally:
@@ -58,14 +59,19 @@ class Tally:
         self.gradients[term] = norm if before is None else torch.maximum(before, norm)
 
     def check(self, phase: str) -> None:
-        """Raises RunError naming term, step and phase if any term of the epoch so far was not finite."""
-        for key, steps in self.bad_step.items():
-            for name, step in zip(key.split("\n"), steps.tolist(), strict=True):
-                if step >= 0:
-                    raise RunError(
-                        f"the loss term '{name}' was not finite at step {step} of phase '{phase}'; "
-                        "a smaller optim.lr, engine.clip_norm=1 or engine.precision=fp32 may help"
-                    )
+        """Raises RunError naming term, step and phase if any term of the epoch so far was not finite.
+
+        Of several the first: from the step after it on, whatever learnt from it is not finite either.
+        """
+        bad = [
+            (step, name)
+            for key, steps in self.bad_step.items()
+            for name, step in zip(key.split("\n"), steps.tolist(), strict=True)
+            if step >= 0
+        ]
+        if bad:
+            step, name = min(bad, key=lambda each: each[0])
+            raise RunError(f"the loss term '{name}' was not finite at step {step} of phase '{phase}'; {ADVICE}")
 
     def read(self) -> dict[str, float]:
         """The epoch's means, and gradient norms under `gradient_<term>`."""
@@ -91,6 +97,15 @@ class Tally:
         self.counts = dict(state["counts"])
         for name in ("sums", "gradients", "bad_step"):
             setattr(self, name, {key: value.to(self.device) for key, value in state[name].items()})
+
+
+def check_weights(module: nn.Module, *, step: int, phase: str) -> None:
+    """Raises RunError naming step and phase if a parameter is not finite: the last step's loss does not show it."""
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    finite = torch.stack([torch.isfinite(parameter).all() for parameter in parameters]).tolist()
+    bad = [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]
+    if bad:
+        raise RunError(f"{bad[0]} was not finite after step {step} of phase '{phase}'; {ADVICE}")
 
 
 def gradient_norm(term: Tensor, features: tuple[Tensor, ...]) -> Tensor:
