@@ -14,19 +14,22 @@ from torch import Tensor
 from tlrun.run import RunFolder, load_checkpoint
 
 _SHORT = (
-    *("device=cpu", "device.threads=1", "run.checkpoint_seconds=0"),
+    *("device=cpu", "device.threads=1"),
     *("engine.epochs=3", "engine.steps_per_epoch=4", "engine.batch_size=16", "engine.precision=fp32"),
     *("pretrain.engine.epochs=2", "pretrain.engine.steps_per_epoch=3", "pretrain.engine.batch_size=16"),
     "pretrain.engine.precision=fp32",
 )
 TOY = (*_SHORT, "data=toy_gaussians", "model=mlp", "model.widths=[24,12]", "optim.lr=0.1", "pretrain.optim.lr=0.1")
-"""Two clusters in the plane and a small perceptron: 3 epochs of 4 steps, a checkpoint after every step."""
+"""Two clusters in the plane and a small perceptron: 3 epochs of 4 steps."""
 DIGITS = (
     *(*_SHORT, "data=pair", "domain@data.source=mnist", "domain@data.target=mnist"),
     *("data.source.name=tests.engine.small_digits", "+data.source.colours=false"),
     *("data.target.name=tests.engine.small_digits", "+data.target.colours=true"),
 )
 """Three hundred grey digits and three hundred coloured ones on the network of the DANN paper, for as many steps."""
+
+SAVING = ("run.checkpoint_seconds=0",)
+"""A checkpoint after every step."""
 
 TIMES = {
     "seconds",

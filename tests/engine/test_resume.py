@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.engine.children import Child, Moment, die_at_write
-from tests.engine.runs import DIGITS, TOY, differences, model_bits, rows
+from tests.engine.runs import DIGITS, SAVING, TOY, differences, rows
 from tlrun import experiment
 from tlrun.config import ExperimentConfig
 from tlrun.engine.checkpoint import Checkpoints
@@ -153,7 +153,7 @@ def test_run_killed_within_its_writes_equals_one_never_killed(
     settings = (*TOY, "strategy=dann", "data.target_labels=3", "strategy.finetune_share=0.3")
     train(*settings, root="whole")
     # The first six writes of a process come before its first checkpoint.
-    deaths = train_though_killed(described(*settings), random.Random(1), least=10, most=22)
+    deaths = train_though_killed(described(*settings, *SAVING), random.Random(1), least=10, most=22)
     assert deaths >= 3
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
@@ -165,7 +165,7 @@ def test_run_killed_at_every_turn_equals_one_never_killed(
     kind: str, described: Describe, train: Train, tmp_path: Path
 ) -> None:
     train(*MORE_KINDS[kind], root="whole")
-    config = described(*MORE_KINDS[kind])
+    config = described(*MORE_KINDS[kind], *SAVING)
     deaths = train_though_killed(config, random.Random(kind), least=8, most=14)
     assert deaths >= 5
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
@@ -181,7 +181,7 @@ def test_run_killed_at_random_times_equals_one_never_killed(
     train(*MORE_KINDS[kind], root="whole")
     deaths = 0
     for attempt in itertools.count(1):
-        child = Child(described(*MORE_KINDS[kind]))
+        child = Child(described(*MORE_KINDS[kind], *SAVING))
         child.process.join(draw.uniform(0.3, 0.6) * attempt**0.5)
         child.process.kill()
         code, said = child.end()
@@ -197,7 +197,7 @@ def test_run_killed_at_random_times_equals_one_never_killed(
 def test_run_killed_between_its_two_checkpoints_still_has_the_best(
     described: Describe, train: Train, tmp_path: Path
 ) -> None:
-    settings = (*TOY, "strategy=mmd", "data.target_labels=none", "engine.select=last", "run.checkpoint_seconds=60")
+    settings = (*TOY, "strategy=mmd", "data.target_labels=none", "engine.select=last")
     train(*settings, root="whole")
     config = described(*settings)
     # best.pt is written after every epoch: of the second, where a restart mends the first's, and of the last.
@@ -248,7 +248,7 @@ def test_source_model_trained_now_or_found_ready_leads_to_equal_bits(
 def test_run_killed_within_its_source_model_or_just_after_equals_one_never_killed(
     described: Describe, train: Train, tmp_path: Path
 ) -> None:
-    settings = (*TOY, "strategy=fine_tune")
+    settings = (*TOY, "strategy=fine_tune", *SAVING)
     train(*settings, root="whole")
     config = described(*settings)
     source, outer = RunFolder.of(pretrain_config(config)), RunFolder.of(name_choices(config))
@@ -379,13 +379,3 @@ def test_clipping_bounds_the_step(train: Train) -> None:
     assert steps["null"].norm() > 0.125
     torch.testing.assert_close(steps["0.125"].norm(), torch.tensor(0.125), rtol=1e-4, atol=0)
     torch.testing.assert_close(steps["0.125"] / 0.125, steps["null"] / steps["null"].norm(), rtol=1e-3, atol=1e-5)
-
-
-def test_best_checkpoint_is_the_model_of_the_epoch_that_was_chosen(train: Train) -> None:
-    settings = (*TOY, "strategy=source_only", "engine.select=source_val", "optim.lr=0.1")
-    folder = train(*settings)
-    chosen = folder.read_summary()["selected_epoch"]
-    content = load_checkpoint(folder.best, digest=folder.read_summary()["digest"])
-    assert (content["epoch"], content["step"]) == (chosen, 4 * chosen)
-    same = model_bits(folder.best) == model_bits(folder.last)
-    assert same == (chosen == 3)

@@ -16,7 +16,7 @@ from tlrun.strategies.base import Strategy
 
 CLASSES = ("zero", "one", "two")
 SIZES = {"source_train": 40, "target_unlabelled": 30, "target_granted": 6}
-SMALL = ("data=toy_gaussians", "model=mlp", "model.widths=[8, 6]", "data.target_labels=2")
+SMALL = ("data=toy_gaussians", "model.widths=[8, 6]", "data.target_labels=2")
 
 
 @pytest.fixture
