@@ -13,11 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.runs import DIGITS, TOY, differences, model_bits, rows
-from tlrun import experiment
+from tests.engine.runs import DIGITS, SAVING, TOY, differences, model_bits, rows
 from tlrun.batch import Batch, Inputs, Losses, Output, Progress
 from tlrun.config import ConfigError, ExperimentConfig, Rule
-from tlrun.data.domain import DomainPair
+from tlrun.data.domain import DomainPair, load_pair
 from tlrun.engine.evaluate import Evaluation
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.selection import SCORES, Evidence
@@ -53,7 +52,7 @@ def test_metrics_have_one_header_for_all_phases_and_blanks_where_a_phase_has_non
 
 
 def test_header_is_there_before_the_first_epoch_is_over(train: Train, described: Describe) -> None:
-    settings = (*TOY, "strategy=mmd")
+    settings = (*TOY, *SAVING, "strategy=mmd")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Strategy, "after_step", lambda self, progress: 1 // (progress.step < 2))
         with pytest.raises(ZeroDivisionError):
@@ -364,6 +363,10 @@ def permute_withheld(pair: DomainPair) -> DomainPair:
     return replace(pair, parts=parts)
 
 
+def load_permuted(*args: Any, **options: Any) -> DomainPair:
+    return permute_withheld(load_pair(*args, **options))
+
+
 @pytest.mark.parametrize(
     ("strategy", "select"),
     [
@@ -380,8 +383,7 @@ def test_withheld_target_labels_change_reported_figures_and_nothing_else(
 ) -> None:
     settings = (*DIGITS, f"strategy={strategy[0]}", *strategy[1:], f"engine.select={select}")
     before = train(*settings, root="true")
-    load_pair = experiment.load_pair
-    monkeypatch.setattr(experiment, "load_pair", lambda *args, **options: permute_withheld(load_pair(*args, **options)))
+    monkeypatch.setattr("tlrun.experiment.load_pair", load_permuted)
     after = train(*settings, root="permuted")
 
     for path in ("last.pt", "best.pt"):
@@ -407,8 +409,7 @@ def test_withheld_target_labels_change_reported_figures_and_nothing_else(
 def test_permuting_labels_would_be_seen_by_the_oracle(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = (*DIGITS, "strategy=source_only", "engine.select=oracle")
     before = train(*settings, root="true").read_summary()["select_score"]
-    load_pair = experiment.load_pair
-    monkeypatch.setattr(experiment, "load_pair", lambda *args, **options: permute_withheld(load_pair(*args, **options)))
+    monkeypatch.setattr("tlrun.experiment.load_pair", load_permuted)
     assert train(*settings, root="permuted").read_summary()["select_score"] != before
 
 

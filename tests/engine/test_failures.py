@@ -25,6 +25,7 @@ from tlrun.batch import Batch, Losses, Progress
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.datasets.toy_gaussians import ToyGaussians
+from tlrun.data.domain import DomainPair, load_pair
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.engine import Engine
 from tlrun.engine.selection import Best
@@ -422,15 +423,15 @@ def test_plateau_on_a_rule_that_reads_nothing_is_refused_before_the_first_step(
 def test_rule_that_reads_nothing_is_refused_before_the_first_step(
     setting: str, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_pair: Callable[..., Any] = experiment.load_pair
-
-    def without_target_val(*args: Any, **options: Any) -> Any:
+    def without_target_val(*args: Any, **options: Any) -> DomainPair:
         pair = load_pair(*args, **options)
         part = pair.parts["target_val"]
+        assert part.y is not None
+        assert part.granted is not None
         empty = replace(part, x=part.x[:0], y=part.y[:0], index=part.index[:0], granted=part.granted[:0])
         return replace(pair, parts={**pair.parts, "target_val": empty})
 
-    monkeypatch.setattr(experiment, "load_pair", without_target_val)
+    monkeypatch.setattr("tlrun.experiment.load_pair", without_target_val)
     with pytest.raises(ConfigError) as error:
         train(*SETTINGS, f"{setting}=entropy")
     assert error.value.problems == [

@@ -114,9 +114,10 @@ def test_signal_at_the_last_step_of_an_epoch_or_phase_loses_nothing(train: Train
 def test_signals_act_as_before_once_the_run_is_over() -> None:
     before = [signal.getsignal(number) for number in Interrupts.SIGNALS]
     with Interrupts() as interrupts:
-        assert not interrupts.requested
+        requested = [interrupts.requested]
         signal.raise_signal(signal.SIGINT)
-        assert interrupts.requested
+        requested.append(interrupts.requested)
+    assert requested == [False, True]
     assert [signal.getsignal(number) for number in Interrupts.SIGNALS] == before
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import pytest
 import torch
 
-from tests.engine.children import Child, Moment, die_at_write
+from tests.engine.children import Child, Moment, die_at_write, wait_for
 from tests.engine.runs import DIGITS, SAVING, TOY, differences, rows
 from tlrun import experiment
 from tlrun.config import ExperimentConfig
@@ -139,7 +139,9 @@ def train_though_killed(config: ExperimentConfig, draw: random.Random, *, least:
     """Processes that die at one of their writes, until one of them gets to the end; returns how many died."""
     for deaths in itertools.count():
         moment: Moment = draw.choice(get_args(Moment))
-        code, said = Child(config, partial(die_at_write, draw.randint(least, most), moment)).end()
+        # Later ones live longer: the end of a run is a row of writes after which nothing is saved.
+        write = draw.randint(least, most) + deaths // 4
+        code, said = Child(config, partial(die_at_write, write, moment)).end()
         if code == 0:
             return deaths
         assert code == -signal.SIGKILL, said
@@ -171,6 +173,11 @@ def test_run_killed_at_every_turn_equals_one_never_killed(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+def checkpoints(root: Path) -> dict[Path, int]:
+    """Every checkpoint below a root, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in root.rglob("last.pt")}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("children")
 @pytest.mark.parametrize("kind", MORE_KINDS)
@@ -179,16 +186,17 @@ def test_run_killed_at_random_times_equals_one_never_killed(
 ) -> None:
     draw = random.Random(kind)
     train(*MORE_KINDS[kind], root="whole")
-    deaths = 0
-    for attempt in itertools.count(1):
+    code, deaths = -signal.SIGKILL, -1
+    while code == -signal.SIGKILL:
+        deaths += 1
+        before = checkpoints(tmp_path / "runs")
         child = Child(described(*MORE_KINDS[kind], *SAVING))
-        child.process.join(draw.uniform(0.3, 0.6) * attempt**0.5)
+        # Every child gets as far as one more checkpoint, or there might be no end of it.
+        wait_for(lambda: checkpoints(tmp_path / "runs") != before or not child.process.is_alive())  # noqa: B023
+        time.sleep(draw.uniform(0.0, 0.2))
         child.process.kill()
         code, said = child.end()
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL, said
-        deaths += 1
+    assert (code, said) == (0, "")
     assert deaths >= 2
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
@@ -200,8 +208,10 @@ def test_run_killed_between_its_two_checkpoints_still_has_the_best(
     settings = (*TOY, "strategy=mmd", "data.target_labels=none", "engine.select=last")
     train(*settings, root="whole")
     config = described(*settings)
-    # best.pt is written after every epoch: of the second, where a restart mends the first's, and of the last.
-    for number, moment in ((1, "before"), (2, "torn"), (2, "after")):
+    # best.pt is written after every epoch and, where that was cut off, by the next start: these are the writes of the
+    # first, the second and the third epoch.
+    deaths: tuple[tuple[int, Moment], ...] = ((1, "before"), (2, "torn"), (2, "after"))
+    for number, moment in deaths:
         assert Child(config, partial(die_at_write, number, moment, "best.pt")).end()[0] == -signal.SIGKILL
     assert Child(config).end() == (0, "")
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
@@ -305,6 +315,19 @@ def test_resume_under_other_threads_is_said_in_the_summary(train: Train) -> None
     interrupt_after(train, settings, 11)
     summary = train(*settings, "device.threads=2").read_summary()
     assert summary["warnings"] == ["resumed under other conditions: threads was 1, now 2; bits may differ"]
+
+
+def test_scaler_of_fp16_is_in_the_checkpoint_and_goes_on(
+    described: Describe, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fp16 is refused on the CPU for being slow, but it runs there. The scaler is one that changes within a few steps.
+    monkeypatch.setattr("tlrun.engine.runtime.resolve_precision", lambda precision, device: precision)
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=1024.0, growth_interval=4))
+    settings = (*TOY, "strategy=dann", "data.target_labels=none", "engine.precision=fp16", "engine.clip_norm=1.0")
+    folder = train(*settings, root="whole")
+    assert load_checkpoint(folder.last, digest=None)["scaler"]["scale"] == 1024.0 * 2**3
+    assert train_in_pieces(described(*settings), random.Random(0), saved_every_step=True) >= 2
+    assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
 def test_time_of_every_piece_is_counted_and_the_time_between_is_not(train: Train) -> None:

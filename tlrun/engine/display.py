@@ -53,8 +53,6 @@ class Display:
         ]
         if accuracies:
             self.accuracy = ", " + accuracies[-1]
-        log.info(
-            "epoch %d/%d, %s: loss %.4f, %s, lr %.2g, %.0f images/s, %.1f s",
-            row["epoch"], epochs, row["phase"], row["loss"], ", ".join(accuracies),
-            row["lr"], row["images_per_second"], row["seconds"],
-        )  # fmt: skip
+        figures = (f"loss {row['loss']:.4f}", *accuracies, f"lr {row['lr']:.2g}")
+        speed = f"{row['images_per_second']:.0f} images/s, {row['seconds']:.1f} s"
+        log.info("epoch %d/%d, %s: %s, %s", row["epoch"], epochs, row["phase"], ", ".join(figures), speed)

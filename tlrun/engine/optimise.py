@@ -39,6 +39,7 @@ class Optimiser:
         self.scaler = runtime.scaler
         self.clip_norm = clip_norm
         self.groups = assign(strategy, strategy.param_groups())
+        self.parameters = [parameter for parameters in self.groups.values() for parameter in parameters]
         rows = []
         for group in strategy.param_groups():
             row: dict[str, Any] = {
@@ -62,7 +63,8 @@ class Optimiser:
             group["lr"] = self.lr * group["rate"]
 
     def begin_turn(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def backward(self, loss: Tensor) -> None:
         """Adds the loss's gradient to the parameters, scaled where the precision needs it."""
@@ -77,7 +79,7 @@ class Optimiser:
                         parameter.grad = None
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            moving = [each for parameters in self.groups.values() for each in parameters if each.grad is not None]
+            moving = [parameter for parameter in self.parameters if parameter.grad is not None]
             nn.utils.clip_grad_norm_(moving, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()

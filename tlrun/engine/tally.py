@@ -28,30 +28,30 @@ class Tally:
         self.names = (LOSS, *(f"loss_{term}" for term in self.terms), *terms.stats)
         self.known = {*self.terms, *terms.stats}
         self.device = device
+        self.nothing = torch.zeros((), device=device)
         self.reset()
 
     def reset(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.counts = dict.fromkeys(self.names, 0)
+        self.sums = torch.zeros(len(self.names), device=self.device)
+        self.bad_step = torch.full((len(self.terms),), -1, device=self.device)
         self.gradients: dict[str, Tensor] = {}
-        self.bad_step: dict[str, Tensor] = {}
 
+    @torch.no_grad()
     def add(self, losses: Losses, total: Tensor, progress: Progress) -> None:
         """Takes one batch's losses into account. Raises ValueError for a term that the strategy did not declare."""
         unknown = [name for name in (*losses.terms, *losses.stats) if name not in self.known]
         if unknown:
             raise ValueError(f"the strategy reports {', '.join(unknown)}, which its `terms` do not declare")
-        self._sum(LOSS, total)
-        for name, value in losses.terms.items():
-            self._sum(f"loss_{name}", value)
-        for name, value in losses.stats.items():
-            self._sum(name, value)
-        values = torch.stack([value.detach().float() for value in losses.terms.values()])
-        key = "\n".join(losses.terms)
-        before = self.bad_step.get(key)
-        if before is None:
-            before = torch.full((len(values),), -1, device=self.device)
-        self.bad_step[key] = torch.where((before < 0) & ~torch.isfinite(values), progress.step, before)
+        values = {LOSS: total, **{f"loss_{name}": value for name, value in losses.terms.items()}, **losses.stats}
+        for name in values:
+            self.counts[name] += 1
+        # One row for all of them, 0 for what this turn does not report: twenty small operations more would show in the
+        # speed of a small network.
+        row = torch.stack([values.get(name, self.nothing).float() for name in self.names])
+        self.sums += row
+        fine = torch.isfinite(row[1 : 1 + len(self.terms)]) | (self.bad_step >= 0)
+        self.bad_step = torch.where(fine, self.bad_step, progress.step)
 
     def add_gradient(self, term: str, norm: Tensor) -> None:
         """Keeps the largest gradient norm of a transfer term in the epoch."""
@@ -63,40 +63,28 @@ class Tally:
 
         Of several the first: from the step after it on, whatever learnt from it is not finite either.
         """
-        bad = [
-            (step, name)
-            for key, steps in self.bad_step.items()
-            for name, step in zip(key.split("\n"), steps.tolist(), strict=True)
-            if step >= 0
-        ]
+        bad = [(step, name) for step, name in zip(self.bad_step.tolist(), self.terms, strict=True) if step >= 0]
         if bad:
             step, name = min(bad, key=lambda each: each[0])
             raise RunError(f"the loss term '{name}' was not finite at step {step} of phase '{phase}'; {ADVICE}")
 
     def read(self) -> dict[str, float]:
-        """The epoch's means, and gradient norms under `gradient_<term>`."""
-        if not self.sums:
-            return {}
-        values = torch.stack(list(self.sums.values())).tolist()
-        means = {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        """The epoch's means of what was reported, and gradient norms under `gradient_<term>`."""
+        sums = zip(self.names, self.sums.tolist(), strict=True)
+        means = {name: value / self.counts[name] for name, value in sums if self.counts[name]}
         return means | {f"gradient_{term}": norm.item() for term, norm in self.gradients.items()}
 
     def running_loss(self) -> float:
         """The open epoch's mean loss so far; nan before its first step. Waits for the device."""
-        return self.sums[LOSS].item() / self.counts[LOSS] if self.sums else math.nan
-
-    def _sum(self, name: str, value: Tensor) -> None:
-        value = value.detach().float()
-        self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.counts[name] = self.counts.get(name, 0) + 1
+        return self.sums[0].item() / self.counts[LOSS] if self.counts[LOSS] else math.nan
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("sums", "counts", "gradients", "bad_step")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.counts = dict(state["counts"])
-        for name in ("sums", "gradients", "bad_step"):
-            setattr(self, name, {key: value.to(self.device) for key, value in state[name].items()})
+        self.sums, self.bad_step = state["sums"].to(self.device), state["bad_step"].to(self.device)
+        self.gradients = {term: norm.to(self.device) for term, norm in state["gradients"].items()}
 
 
 def check_weights(module: nn.Module, *, step: int, phase: str) -> None:

@@ -13,24 +13,26 @@ class DigitsCNN(Backbone):
 
     Two convolutions 5 x 5 with 32 and 48 maps, each with max pooling and ReLU: 768 features at 28 x 28 pixels, which
     the paper's domain classifier sees. Its label predictor 100-100-classes is a head of type mlp with two hidden
-    layers. Departures, both options: batch_norm normalises the pooled maps of each stage, map_dropout drops that share
-    of whole maps after it (Tompson et al. 2015, arXiv:1411.4280, section 3.2).
+    layers. Departures, all options: other numbers of maps, batch_norm normalises the pooled maps of each stage, map_dropout
+    drops that share of whole maps after it (Tompson et al. 2015, arXiv:1411.4280, section 3.2).
     """
 
     class Config(ModelSettings):
+        maps: tuple[Count, Count]
         batch_norm: bool
         map_dropout: HalfOpenFraction
         hidden_layers: Count
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         channels, height, width = image_shape(shape, model="digits_cnn", smallest=16)
+        low, high = config.maps
         super().__init__(
             {
-                "conv1": nn.Sequential(*convolution(channels, 32, config)),
-                "conv2": nn.Sequential(*convolution(32, 48, config), nn.Flatten()),
+                "conv1": nn.Sequential(*convolution(channels, low, config)),
+                "conv2": nn.Sequential(*convolution(low, high, config), nn.Flatten()),
             },
             # A side of n pixels becomes n - 4 and then half of that, rounded down, twice.
-            out_features=48 * (height // 4 - 3) * (width // 4 - 3),
+            out_features=high * (height // 4 - 3) * (width // 4 - 3),
         )
         self.hidden_layers = config.hidden_layers
 
