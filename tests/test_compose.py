@@ -138,6 +138,8 @@ def test_nothing_is_said_of_settings_whose_group_is_not_known() -> None:
         f"strategy=dan: no such strategy; did you mean dann? (choices: {STRATEGIES})",
         "optim.lr: must be a number, got 'x'",
     ]
+    # The pair that was meant may grant labels, so it is not said that none are.
+    assert [each.partition(":")[0] for each in problems("data=mnist_usp", "strategy=fine_tune")] == ["data=mnist_usp"]
     assert problems("data=pair", "domain@data.source=us", "domain@data.target=mnist") == [
         f"domain@data.source=us: no such domain; did you mean usps? (choices: {DOMAINS})"
     ]
