@@ -107,9 +107,9 @@ def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
 
 
 def test_keys_that_another_choice_would_have_say_what_is_chosen() -> None:
-    assert problems("optim.rho=3", "strategy=source_only", "strategy.weight=3") == [
-        "optim.rho=3: unknown key with optim=sgd (keys of optim: weight_decay, label_smoothing, _target_, lr, momentum, "
-        "nesterov); a further argument of the optimizer is added with +optim.rho=...",
+    assert problems("optim.alpha=3", "strategy=source_only", "strategy.weight=3") == [
+        "optim.alpha=3: unknown key with optim=sgd (keys of optim: weight_decay, label_smoothing, _target_, lr, momentum, "
+        "nesterov); a further argument of the optimizer is added with +optim.alpha=...",
         "strategy.weight=3: unknown key with strategy=source_only (keys of strategy: name)",
     ]
 

@@ -118,6 +118,12 @@ def test_the_oracle_is_never_chosen_by_itself(config: Config) -> None:
             assert name_choices(asked).engine.select != "oracle"
 
 
+def test_frozen_features_are_encoded_once_unless_images_are_augmented(config: Config) -> None:
+    for augment, once in (("none", True), ("light", False)):
+        asked = config("strategy=feature_extract", "data.target_labels=1", f"augment={augment}")
+        assert name_choices(asked).strategy.encode_once is once
+
+
 def test_a_grant_that_is_not_read_does_not_change_the_run(config: Config) -> None:
     floors = {
         run_name(named(config("strategy=source_only", f"data.target_labels={labels}", "data.target_val_labels=all")))

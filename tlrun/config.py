@@ -90,8 +90,8 @@ class StrategySettings(Settings):
         """The selection rules that the method itself consults, to end a phase."""
         return ()
 
-    def resolved(self, target_labels: Grant) -> Self:
-        """The same settings with every automatic value named, given the target labels that were granted."""
+    def resolved(self, target_labels: Grant, *, augmented: bool) -> Self:
+        """The same settings with every automatic value named, given the granted target labels and any augmentation."""
         return self
 
     def own_grant(self, target_labels: Grant) -> Grant:
@@ -154,7 +154,7 @@ class AdaptationSettings(StrategySettings):
     def last_phase_learns_from(self) -> frozenset[str]:
         return frozenset({"target"} if self.finetune_share else {"source"})
 
-    def resolved(self, target_labels: Grant) -> Self:
+    def resolved(self, target_labels: Grant, *, augmented: bool) -> Self:
         if self.finetune_share is not None:
             return self
         return self.model_copy(update={"finetune_share": 0.0 if target_labels == "none" else 0.2})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlrun.config import ConfigError, ExperimentConfig, Grant, Rule
+from tlrun.config import ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
 from tlrun.engine.selection import automatic_rule
 from tlrun.run import parse_requirement
 
@@ -32,7 +32,7 @@ def name_choices(config: ExperimentConfig) -> ExperimentConfig:
     """
     data = config.data
     root = Path(data.root).expanduser()
-    strategy = config.strategy.resolved(data.target_labels)
+    strategy = _strategy(config)
     config = config.model_copy(update={"strategy": strategy})
     select = automatic_rule(config) if config.engine.select == "auto" else config.engine.select
     reads_target_val = "target_val" in (select, *_rules(config))
@@ -87,6 +87,10 @@ def pretrain_config(config: ExperimentConfig) -> ExperimentConfig:
     return name_choices(inner)
 
 
+def _strategy(config: ExperimentConfig) -> StrategySettings:
+    return config.strategy.resolved(config.data.target_labels, augmented=not config.augment.is_identity)
+
+
 def _weights(config: ExperimentConfig) -> str:
     if config.model.weights != "auto":
         return config.model.weights
@@ -107,7 +111,7 @@ def _rules(config: ExperimentConfig) -> list[Rule]:
 
 def _label_problems(config: ExperimentConfig) -> list[str]:
     grant: Grant = config.data.target_labels
-    strategy = config.strategy.resolved(grant)
+    strategy = _strategy(config)
     if strategy.needs.target == "required" and strategy.own_grant(grant) == "none":
         return [
             f"data.target_labels: strategy {strategy.name} learns from target labels and none are granted; "

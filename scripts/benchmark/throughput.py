@@ -1,15 +1,16 @@
 """The engine against two loops written by hand, in images per second.
 
-    python throughput.py bare     the same computation on the same batches, by hand: bare_loop.py
-    python throughput.py usual    PIL images, a DataLoader with 2 workers, float32, NCHW: usual_loop.py
+    python throughput.py bare [--network paper]     the same computation on the same batches, by hand: bare_loop.py
+    python throughput.py usual [--network paper]    PIL images, a DataLoader with 2 workers, float32, NCHW: usual_loop.py
 
 Each side is a process of its own, and the two take turns of some steps, so that whatever else the machine does meets
-both; the figure is the median over pairs of turns. The network, the data and the batch size are the default run's.
+both; the figure is the median over pairs of turns. Data and batch size are the default run's; so are network and optimizer, or they are the DANN paper's.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,14 @@ from typing import Any
 
 TARGETS = {"bare": 0.95, "usual": 3.0}
 NAMES = {"bare": "the same computation in a bare loop", "usual": "PIL images, DataLoader with 2 workers, float32, NCHW"}
+NETWORKS = {
+    "default": (),
+    "paper": (
+        *("model=digits_cnn", "optim=sgd", "schedule=inverse_decay", "data.normalize=shared"),
+        *("strategy.discriminator_hidden=[100]", "strategy.batch_norm=joint"),
+    ),
+}
+"""Settings of the default run, and those of the DANN paper, whose smaller network leaves less to hide behind."""
 STEPS = 42
 """Steps in a turn: a tenth of an epoch, so that every turn of the engine measures the transfer gradients once."""
 UNTIMED = 8
@@ -34,10 +43,10 @@ class Stopped(BaseException):
 class Worker:
     """One side in a process of its own, which trains only while it is told to."""
 
-    def __init__(self, side: str, log: Path) -> None:
+    def __init__(self, side: str, network: str, log: Path) -> None:
         self.side, self.log = side, log
         with log.open("w") as errors:
-            command = [sys.executable, __file__, "--worker", side]
+            command = [sys.executable, __file__, side, "--network", network, "--worker"]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
@@ -64,17 +73,17 @@ class Worker:
         return line.split()
 
 
-def compare(other: str, turns: int) -> None:
+def compare(other: str, network: str, turns: int) -> None:
     """Prints the engine's speed against the other's."""
     from table import at_least, plain, show, spread
 
     with tempfile.TemporaryDirectory(prefix="tlrun-benchmark-") as folder:
-        workers = [Worker(side, Path(folder) / f"{side}.log") for side in ("engine", other)]
+        workers = [Worker(side, network, Path(folder) / f"{side}.log") for side in ("engine", other)]
         pairs = [[worker.turn() for worker in workers] for _ in range(turns + 1)][1:]
         for worker in workers:
             worker.stop()
     ratios = [theirs / ours for (ours, _), (theirs, _) in pairs]
-    at_least(f"engine against {NAMES[other]}", median(ratios), TARGETS[other])
+    at_least(f"engine against {NAMES[other]}, {network} network", median(ratios), TARGETS[other])
     for number, name in enumerate(("engine", other)):
         plain(f"  {name}", median(2 * 128 * STEPS / pair[number][0] for pair in pairs), "images/s")
     show(f"  over {turns} pairs of turns of {STEPS} steps of 128 + 128 images; single pairs {spread(ratios)}")
@@ -89,10 +98,11 @@ def compare(other: str, turns: int) -> None:
 # -- in a worker's process --------------------------------------------------------------------------------------------
 
 
-def work(side: str) -> None:
-    settings = ("strategy=dann", "data=mnist_mnistm", "data.target.images=made", "engine.epochs=1000", "run.fresh=true")
+def work(side: str, network: str) -> None:
     with tempfile.TemporaryDirectory(prefix="tlrun-benchmark-") as folder:
-        {"engine": work_engine, "bare": work_bare, "usual": work_usual}[side]([*settings, f"run.root={folder}"])
+        always = ("strategy=dann", "data=mnist_mnistm", "data.target.images=made", "engine.epochs=1000")
+        settings = [*always, *NETWORKS[network], f"run.root={folder}"]
+        {"engine": work_engine, "bare": work_bare, "usual": work_usual}[side](settings)
 
 
 class Clock:
@@ -168,20 +178,57 @@ def work_engine(settings: list[str]) -> None:
         Engine(config, strategy, pair, folder, runtime, weights_hash=None).fit()
 
 
+def network_of(config: Any) -> Any:
+    """The hand-written network of the same layers, untouched by torch's global generator."""
+    import torch
+    from bare_loop import Network
+
+    model, strategy = config.model, config.strategy
+    with torch.random.fork_rng():
+        return Network(
+            model.maps,
+            map_dropout=model.map_dropout,
+            hidden=[model.hidden] * model.hidden_layers,
+            dropout=model.dropout,
+            discriminator=strategy.discriminator_hidden,
+            joint=strategy.batch_norm == "joint",
+        )
+
+
+def course_of(config: Any, pair: Any) -> dict[str, Any]:
+    """Learning rate and weight of the reversed gradient by step, as the config has them."""
+    longest = max(len(pair.parts["source_train"]), len(pair.parts["target_unlabelled"]))
+    steps = config.engine.epochs * math.ceil(longest / config.engine.batch_size)
+    return {
+        "rate": lambda step: config.optim.lr * config.schedule.factor(step, steps),
+        "weight": lambda step: math.tanh(config.strategy.ramp * step / steps / 2),
+    }
+
+
+def optimizer_of(config: Any, network: Any, **more: Any) -> Any:
+    import torch
+
+    kind = getattr(torch.optim, config.optim.target.rpartition(".")[2])
+    return kind(network.parameters(), lr=config.optim.lr, **(config.optim.model_extra or {}), **more)
+
+
 def work_bare(settings: list[str]) -> None:
     import torch
-    from bare_loop import Rows, digits_network, train
+    from bare_loop import Rows, train
 
     config, pair, strategy, _ = prepare(settings)
-    network = digits_network()
+    network = network_of(config)
     with torch.no_grad():
         for ours, theirs in zip(network.parameters(), strategy.parameters(), strict=True):
             ours.copy_(theirs)
-    source, target = pair.parts["source_train"], pair.parts["target_unlabelled"]
-    rows = [Rows(part.x, pair.statistics["source"].mean, pair.statistics["source"].std) for part in (source, target)]
-    steps = config.engine.epochs * -(-len(source) // config.engine.batch_size)
+    parts = {"source": pair.parts["source_train"], "target": pair.parts["target_unlabelled"]}
+    source, target = (
+        Rows(part.x, pair.statistics[role].mean, pair.statistics[role].std) for role, part in parts.items()
+    )
+    optimizer = optimizer_of(config, network, fused=True)
     clock = Clock(network.parameters())
-    for _ in train(network, rows[0], source.y, rows[1], positions(config, pair), steps=steps):
+    y = parts["source"].y
+    for _ in train(network, optimizer, source, y, target, positions(config, pair), **course_of(config, pair)):
         clock.step()
 
 
@@ -219,25 +266,29 @@ def work_usual(settings: list[str]) -> None:
     config = compose(settings)
     pair = load_pair(config.data, seed=config.seed, device=torch.device("cpu"))
     source, target = pair.parts["source_train"], pair.parts["target_unlabelled"]
-    images = PairedImages(source.x, source.y, target.x, pair.statistics["source"])
+    images = PairedImages(source.x, source.y, target.x, [pair.statistics[role] for role in ("source", "target")])
+    network = network_of(config)
     clock = Clock(())
-    for _ in train(images, batch_size=config.engine.batch_size, steps=10_000):
+    batch_size = config.engine.batch_size
+    optimizer = optimizer_of(config, network)
+    for _ in train(network, optimizer, images, batch_size=batch_size, **course_of(config, pair)):
         clock.step()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", choices=(*NAMES, "engine"))
+    parser.add_argument("--network", choices=NETWORKS, default="default")
     parser.add_argument("--turns", type=int, default=20, help="pairs of turns that are measured, after one that is not")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         try:
-            work(options.other)
+            work(options.other, options.network)
         except Stopped:
             return
     else:
-        compare(options.other, options.turns)
+        compare(options.other, options.network, options.turns)
 
 
 if __name__ == "__main__":

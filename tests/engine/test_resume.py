@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +20,7 @@ from tests.engine.runs import DIGITS, SAVING, TOY, differences, rows
 from tlrun import experiment
 from tlrun.config import ExperimentConfig
 from tlrun.engine.checkpoint import Checkpoints
+from tlrun.engine.evaluate import Evaluation
 from tlrun.resolve import name_choices, pretrain_config
 from tlrun.run import RunFolder, load_checkpoint
 from tlrun.strategies.base import Strategy
@@ -377,6 +379,30 @@ def test_early_stopping_ends_the_phase_after_so_many_looks_without_improvement(t
     best = scores.index(max(scores))
     assert len(scores) == best + 3 < 12
     assert folder.read_summary()["epochs"] == len(scores)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (*TOY, "strategy=progressive", "strategy.plateau=source_val", "strategy.patience=2", "engine.epochs=15"),
+        (*TOY, "strategy=source_only", "engine.early_stop.metric=source_val", "engine.early_stop.patience=2",
+         "engine.epochs=5"),
+    ],
+    ids=["plateau", "early_stop"],
+)  # fmt: skip
+def test_patience_is_not_given_anew_by_a_restart(
+    settings: tuple[str, ...], train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = Evaluation.evidence
+    monkeypatch.setattr(
+        Evaluation, "evidence", lambda self, epoch: replace(evidence(self, epoch), source_val_accuracy=0.5)
+    )
+    # Nothing is better than the first epoch, so the third is the last; stopped are the second and the third.
+    settings = (*settings, "engine.steps_per_epoch=2", "pretrain.engine.steps_per_epoch=1")
+    interrupt_after(train, settings, 2 + 3)
+    interrupt_after(train, settings, 2)
+    first_phase = [row["phase"] for row in rows(train(*settings))]
+    assert first_phase.count(first_phase[0]) == 3
 
 
 def test_accumulated_batches_equal_one_larger_batch(train: Train) -> None:

@@ -29,7 +29,7 @@ def build(config: Callable[..., ExperimentConfig]) -> Callable[..., Strategy]:
         model = build_model(whole.model, shape=(2,), num_classes=len(CLASSES))
         if trained:
             model.pretrained = set(model.stage_names)
-        settings = whole.strategy.resolved(whole.data.target_labels)
+        settings = whole.strategy.resolved(whole.data.target_labels, augmented=not whole.augment.is_identity)
         strategy = component_class("strategy", name)(
             settings, model, Task(CLASSES, SIZES), label_smoothing=whole.optim.label_smoothing
         )

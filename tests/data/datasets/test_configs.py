@@ -40,7 +40,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     monkeypatch.delenv("TLRUN_DATA", raising=False)
     monkeypatch.delenv("TLRUN_CACHE", raising=False)
     (tmp_path / "only_data.yaml").write_text(
-        f"defaults:\n  - model: digits_cnn\n  - data: mnist_mnistm\n  - _self_\nhydra:\n  searchpath: ['file://{CONFIGS}']\n"
+        f"defaults:\n  - model: digits_cnn\n  - augment: none\n  - data: mnist_mnistm\n  - _self_\nhydra:\n  searchpath: ['file://{CONFIGS}']\n"
     )
 
     def composed(*overrides: str) -> dict[str, Any]:
