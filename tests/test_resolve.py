@@ -178,9 +178,9 @@ def test_where_a_run_computes_and_writes_does_not_change_its_name(config: Config
 
 def test_every_other_setting_changes_its_name(config: Config) -> None:
     overrides = [
-        [], ["seed=1"], ["optim.lr=0.02"], ["engine.batch_size=64"], ["strategy.weight=0.5"], ["data=mnist_usps"],
+        [], ["seed=1"], ["optim.lr=0.02"], ["schedule=step"], ["engine.batch_size=64"], ["strategy.weight=0.5"], ["data=mnist_usps"],
         ["data.source_rows=100"], ["model.hidden=64"], ["engine.select=last"], ["augment=light"],
-        ["schedule.alpha=5"], ["optim.label_smoothing=0.1"], ["engine.precision=fp32"], ["data.normalize=per_domain"],
+        ["schedule.final=0.1"], ["optim.label_smoothing=0.1"], ["engine.precision=fp32"], ["data.normalize=shared"],
     ]  # fmt: skip
     asked = [run_name(named(config(*each, "model.dropout=0.123"))) for each in overrides]
     assert len(set(asked)) == len(asked)

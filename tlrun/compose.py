@@ -196,11 +196,14 @@ class _Composer:
         self.parser = OverridesParser.create(config_loader=engine.config_loader)
         self.refused: dict[str, str] = {}
         self.hidden: dict[str, list[str]] = {}
+        self.options: dict[str, list[str]] = {}
+        self.searchpath: list[str] = []
         self.last: tuple[list[str], DictConfig, list[str]] | None = None
 
     def expand(self, overrides: Sequence[str], *, multirun: bool) -> tuple[bool, list[tuple[str, ...]], dict[str, Any]]:
         """Whether it is a sweep, the overrides of each job, and the node `hydra` that all share, not resolved."""
         parsed = {override: self.parser.parse_override(override) for override in overrides}
+        self.searchpath = [override for override, each in parsed.items() if each.key_or_group == "hydra.searchpath"]
         fixed = [override for override, each in parsed.items() if not each.is_sweep_override()]
         several = {
             override: f"{override}: several values need -m (tlrun -m ...); a list is [a,b]"
@@ -255,9 +258,7 @@ class _Composer:
         problems: list[str] = []
         try:
             config = self._compose(kept, RunMode.RUN)
-        except (
-            Exception
-        ) as error:  # composing runs Hydra alone, which raises many kinds; what is wrong is found out here
+        except Exception as error:  # Hydra raises many kinds
             config = self._without_refused(kept)
             missing = missing_choices(_plain(config)["hydra"]["runtime"]["choices"])
             for key in missing:
@@ -277,22 +278,20 @@ class _Composer:
             return self._without_refused(kept)
 
     def _without_refused(self, overrides: Sequence[str]) -> DictConfig:
-        """Composes without the overrides that are at fault, which it finds: choices first, values after them.
-
-        Choices that name a package come second, since it is another choice that makes the place for them.
-        """
+        """Composes without the overrides that are at fault, which it finds."""
         try:
             config = self._compose([], RunMode.MULTIRUN)
         except Exception as error:
             raise ConfigError(f"{self.config_name}: {first_line(error)}") from error
         parsed = {override: self.parser.parse_override(override) for override in overrides}
-        rank = {override: 2 - self._chooses(each) * (2 - ("@" in override)) for override, each in parsed.items()}
+        stages = {override: self._stage(each) for override, each in parsed.items()}
         accepted: list[str] = []
-        for stage in range(3):
+        for stage in ("choices", "choices within choices", "values"):
             sound = []
-            for override in (each for each in overrides if rank[each] == stage):
+            for override in (each for each in overrides if stages[each] == stage):
                 if problem := self._problem(parsed[override], config):
-                    unknown_yet = [key for each in overrides for key in self.hidden.get(each, ())] if stage == 2 else []
+                    hidden = [key for each in overrides for key in self.hidden.get(each, ())]
+                    unknown_yet = hidden if stage == "values" else []
                     self.refused[override] = "" if _under(parsed[override].key_or_group, unknown_yet) else problem
                 else:
                     sound.append(override)
@@ -350,8 +349,20 @@ class _Composer:
             self.hidden[str(override.input_line)] = unknowable_keys(override, settings, choices)
         return problem
 
+    def _stage(self, override: Override) -> str:
+        """When an override can be judged: what it changes must have been chosen before."""
+        if override.key_or_group.startswith("hydra."):
+            return "choices"  # hydra.searchpath adds to what there is to choose
+        if not self._chooses(override):
+            return "values"
+        return "choices" if override.package is None else "choices within choices"
+
     def _chooses(self, override: Override) -> bool:
         return not isinstance(override._value, dict) and bool(self._options(override.key_or_group))
 
     def _options(self, group: str) -> list[str]:
-        return self.hydra.config_loader.get_group_options(group)
+        if group not in self.options:
+            self.options[group] = self.hydra.config_loader.get_group_options(
+                group, config_name=self.config_name, overrides=self.searchpath
+            )
+        return self.options[group]
