@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Prints each figure that tlrun promises, with its target and their ratio (1 or more: reached).
+#   scripts/benchmark.sh [engine|usual|start|default|accuracy]...    all of them by default, some 30 minutes on 2 cores
+# engine    images per second against the same computation in a bare hand-tuned loop, turn by turn
+# usual     the same against PIL images, a DataLoader with 2 workers, float32, NCHW (needs torchvision)
+# start     `tlrun --help`; the first optimizer step beyond `import torch`
+# default   the default command from an empty cache: seconds, first line, memory
+# accuracy  dann and its floor on MNIST-M; the released set too where TLRUN_DATA holds it
+# Needs tlrun installed in the Python that PYTHON names (default python3). Compare ratios, not seconds: machines are noisy.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)/benchmark
+python=${PYTHON:-python3}
+
+if [ $# -eq 0 ]; then
+    set -- start engine usual default accuracy
+fi
+for what in "$@"; do
+    case $what in
+        engine) "$python" "$here/throughput.py" bare ;;
+        usual) "$python" "$here/throughput.py" usual ;;
+        start | default | accuracy) "$python" "$here/commands.py" "$what" ;;
+        *)
+            echo "benchmark.sh: no benchmark '$what'; there are engine, usual, start, default, accuracy" >&2
+            exit 2
+            ;;
+    esac
+done
