@@ -11,10 +11,6 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-def heading() -> None:
-    show(f"{'what':<74} {'figure':>12} {'target':>12} {'ratio':>7}")
-
-
 def at_least(what: str, figure: float, target: float, unit: str = "") -> None:
     """A row where more is better: a ratio of 1 or above reaches the target."""
     _row(what, figure, f">= {target:g}", figure / target, unit)

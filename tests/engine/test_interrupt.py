@@ -112,6 +112,8 @@ def test_signal_at_the_last_step_of_an_epoch_or_phase_loses_nothing(train: Train
 
 
 def test_signals_act_as_before_once_the_run_is_over() -> None:
+    # A shell that starts us in the background has SIGINT ignored; then there would be nothing to see.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in Interrupts.SIGNALS]
     with Interrupts() as interrupts:
         requested = [interrupts.requested]
