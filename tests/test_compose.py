@@ -88,7 +88,7 @@ def test_misspelt_groups_options_keys_and_values_are_told_all_at_once() -> None:
 def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
     expected = {
         "strategy=null": f"no such strategy (choices: {STRATEGIES})",
-        "optim=adam": "no such optimizer; did you mean adamw? (choices: adamw, sgd, torch)",
+        "optim=adamm": "no such optimizer; did you mean adam? (choices: adam, adamw, sgd, torch)",
         "data=mnist_usp": "no such pair; did you mean mnist_usps? (choices: mnist_mnistm, mnist_usps, pair, "
         "toy_gaussians, usps_mnist)",
         "device=tpu": "no such device; did you mean cpu? (choices: auto, cpu, cuda, mps)",
@@ -107,7 +107,7 @@ def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
 
 
 def test_keys_that_another_choice_would_have_say_what_is_chosen() -> None:
-    assert problems("optim.alpha=3", "strategy=source_only", "strategy.weight=3") == [
+    assert problems("optim=sgd", "optim.alpha=3", "strategy=source_only", "strategy.weight=3") == [
         "optim.alpha=3: unknown key with optim=sgd (keys of optim: weight_decay, label_smoothing, _target_, lr, momentum, "
         "nesterov); a further argument of the optimizer is added with +optim.alpha=...",
         "strategy.weight=3: unknown key with strategy=source_only (keys of strategy: name)",

@@ -15,6 +15,8 @@ from tlrun.run import RunFolder, load_checkpoint
 
 _SHORT = (
     *("device=cpu", "device.threads=1"),
+    # What these tests are about should not change when the shipped defaults do.
+    *("optim=sgd", "schedule=inverse_decay", "optim@pretrain.optim=sgd", "schedule@pretrain.schedule=inverse_decay"),
     *("engine.epochs=3", "engine.steps_per_epoch=4", "engine.batch_size=16", "engine.precision=fp32"),
     *("pretrain.engine.epochs=2", "pretrain.engine.steps_per_epoch=3", "pretrain.engine.batch_size=16"),
     "pretrain.engine.precision=fp32",
@@ -22,7 +24,7 @@ _SHORT = (
 TOY = (*_SHORT, "data=toy_gaussians", "model=mlp", "model.widths=[24,12]", "optim.lr=0.1", "pretrain.optim.lr=0.1")
 """Two clusters in the plane and a small perceptron: 3 epochs of 4 steps."""
 DIGITS = (
-    *(*_SHORT, "data=pair", "domain@data.source=mnist", "domain@data.target=mnist"),
+    *(*_SHORT, "data=pair", "model=digits_cnn", "domain@data.source=mnist", "domain@data.target=mnist"),
     *("data.source.name=tests.engine.small_digits", "+data.source.colours=false"),
     *("data.target.name=tests.engine.small_digits", "+data.target.colours=true"),
 )

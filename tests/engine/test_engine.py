@@ -212,7 +212,10 @@ def test_rows_encoded_once_lead_to_the_same_predictions(precision: str, train: T
 
 def test_encoding_once_refuses_augmentation_that_it_would_undo(train: Train) -> None:
     with pytest.raises(ConfigError) as error:
-        train(*DIGITS, "strategy=feature_extract", "data.target_labels=3", "augment=light")
+        train(
+            *(*DIGITS, "strategy=feature_extract", "strategy.encode_once=true"),
+            *("data.target_labels=3", "augment=light"),
+        )
     assert error.value.problems == [
         "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
         "set augment=none, or strategy.encode_once=false"
@@ -315,7 +318,13 @@ def test_adversary_that_trains_alone_is_reported_dead(train: Train, monkeypatch:
 
 
 def test_discriminator_that_still_tells_the_domains_apart_is_reported(train: Train) -> None:
-    far = ("strategy=dann", "data.target.shift=[40.0,40.0]", "engine.epochs=6", "strategy.weight=1e-6")
+    far = (
+        "strategy=dann",
+        "strategy.discriminator_hidden=[100]",
+        "data.target.shift=[40.0,40.0]",
+        "engine.epochs=6",
+        "strategy.weight=1e-6",
+    )
     folder = train(*ALIGNING, *far)
     assert "separable" in warnings_of(folder)
     assert folder.read_summary()["discriminator_accuracy"] >= 0.99
