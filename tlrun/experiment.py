@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,6 +61,7 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
             folder.write_config(config)
             folder.write_command(command)
             _train(config, folder, device, command)
+    gc.collect()  # engine and checkpoints refer to each other; in a sweep the next run needs the memory of the arrays
     return _outcome(config, folder, "done")
 
 
