@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from table import at_least, at_most, heading, show
+from table import at_least, at_most, show
 
 TLRUN = [sys.executable, "-m", "tlrun"]
 FIRST_STEP = """
@@ -98,5 +98,4 @@ def run(overrides: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    heading()
     {"start": start, "default": default, "accuracy": accuracy}[sys.argv[1]]()
