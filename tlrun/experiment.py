@@ -67,6 +67,7 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
 
 def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
     pair = load_pair(config.data, seed=config.seed, device=device)
+    Augmentation(config.augment, pair.shape)  # what does not fit these rows is told before a source model is trained
     source = _source_model(config, command)
     # Only now, so that a source model trained just now and one found ready lead to the same draws.
     seed_everything(config.seed)
@@ -81,7 +82,6 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
     folder.write_data_card(pair.card)
-    Augmentation(config.augment, pair.shape)  # what does not fit these rows is told before a source model is trained
     folder.write_environment(
         environment(command=command, device=runtime.describe(), threads=threads, weights=weights.sha256)
     )

@@ -4,7 +4,8 @@
     python throughput.py usual [--network paper]    PIL images, a DataLoader with 2 workers, float32, NCHW: usual_loop.py
 
 Each side is a process of its own, and the two take turns of some steps, so that whatever else the machine does meets
-both; the figure is the median over pairs of turns. Data and batch size are the default run's; so are network and optimizer, or they are the DANN paper's.
+both; the figure is the median over pairs of turns. Data and batch size are the default run's, and so are network and
+optimizer, or they are the DANN paper's. Nobody augments.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ NETWORKS = {
         *("strategy.discriminator_hidden=[100]", "strategy.batch_norm=joint"),
     ),
 }
-"""Settings of the default run, and those of the DANN paper, whose smaller network leaves less to hide behind."""
+"""What the default run trains, and what the DANN paper did: its smaller network leaves less to hide behind."""
 STEPS = 42
 """Steps in a turn: a tenth of an epoch, so that every turn of the engine measures the transfer gradients once."""
 UNTIMED = 8
@@ -100,7 +101,7 @@ def compare(other: str, network: str, turns: int) -> None:
 
 def work(side: str, network: str) -> None:
     with tempfile.TemporaryDirectory(prefix="tlrun-benchmark-") as folder:
-        always = ("strategy=dann", "data=mnist_mnistm", "data.target.images=made", "engine.epochs=1000")
+        always = ("strategy=dann", "data=mnist_mnistm", "data.target.images=made", "augment=none", "engine.epochs=1000")
         settings = [*always, *NETWORKS[network], f"run.root={folder}"]
         {"engine": work_engine, "bare": work_bare, "usual": work_usual}[side](settings)
 

@@ -22,7 +22,7 @@ from tlrun.config import ExperimentConfig
 
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = 130
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 600.0  # only a run that hangs takes so long, on the busiest machine
 
 Rig = Callable[[], None]
 """Called in the child before its run; a function at the top of a module, or a partial of one."""

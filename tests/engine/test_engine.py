@@ -222,6 +222,15 @@ def test_encoding_once_refuses_augmentation_that_it_would_undo(train: Train) -> 
     ]
 
 
+def test_augmentation_that_does_not_fit_is_refused_before_a_source_model_is_trained(
+    train: Train, described: Describe
+) -> None:
+    settings = (*TOY, "strategy=fine_tune", "augment=light")
+    with pytest.raises(ConfigError, match="augment"):
+        train(*settings)
+    assert not RunFolder.of(pretrain_config(described(*settings))).path.exists()
+
+
 def test_every_phase_trains_its_parameters_and_no_others(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     moved: dict[str, set[str]] = {}
     step = Optimiser.step
