@@ -245,6 +245,8 @@ def test_the_settings_of_a_run_can_be_shown(
     code, out, err = tlrun("--cfg", "job", "strategy=mmd", "--package", "strategy", "run.require=a>b")
     assert (code, err) == (0, "")
     assert "\nname: mmd\n" in out
+    code, out, _ = tlrun("--cfg", "job", "--resolve")
+    assert (code, "${" in out) == (0, False)
     assert tlrun("--cfg", "job", "strategy=mm")[0] == 2
     assert runs.configs == []
     assert list(folder.iterdir()) == []
@@ -354,11 +356,13 @@ def test_the_shell_completes_groups_and_keys() -> None:
 
 
 def test_a_reader_that_closes_early_is_no_error() -> None:
-    command = f"{sys.executable} -m tlrun list | head -n 1"
-    done = subprocess.run(
-        command, shell=True, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    assert done.stderr == ""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "tlrun", "list"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_log_is_shown_only_while_runs_run(

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Does what the command line asks, and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         _say(*error.problems)
         return WRONG
@@ -250,7 +252,8 @@ def _attempt(config: DictConfig, command: str) -> tuple[Outcome | None, int, str
     except Exception as error:
         traceback.print_exc()
         return None, FAILED, f"{type(error).__name__}: {error} (not foreseen: the traceback is above and in log.txt)"
-    print(outcome.folder, flush=True)
+    with suppress(BrokenPipeError):  # the run is done, whether or not anybody still reads
+        print(outcome.folder, flush=True)
     log.info("%s: %s", outcome.state, _figures(outcome))
     return (outcome, DONE, "") if outcome.unmet is None else (outcome, FAILED, f"run.require: {outcome.unmet}")
 
