@@ -182,7 +182,7 @@ def test_every_other_setting_changes_its_name(config: Config) -> None:
         ["data.source_rows=100"], ["model.hidden=64"], ["engine.select=last"], ["augment=light"],
         ["schedule.final=0.1"], ["optim.label_smoothing=0.1"], ["engine.precision=fp32"], ["data.normalize=shared"],
     ]  # fmt: skip
-    asked = [run_name(named(config(*each, "model.dropout=0.123"))) for each in overrides]
+    asked = [run_name(named(config("model.dropout=0.123", "engine.precision=bf16", *each))) for each in overrides]
     assert len(set(asked)) == len(asked)
 
 
