@@ -163,6 +163,15 @@ class AdaptationSettings(StrategySettings):
         return last_k_problems(self.train, self.last_k)
 
 
+class AdversarialSettings(AdaptationSettings):
+    """Base of the methods that align through a domain discriminator: its shape, and its rate beside the model's."""
+
+    discriminator_hidden: tuple[Count, ...]
+    discriminator_dropout: HalfOpenFraction
+    discriminator_batch_norm: bool
+    discriminator_rate: Positive
+
+
 class DomainSettings(Settings):
     """Base of the domains' `Config`."""
 

@@ -40,6 +40,8 @@ KINDS: dict[str, tuple[str, ...]] = {
              "augment=light"),
     "dann_alternating": (*TOY, "strategy=dann", "strategy.update=alternating", "strategy.discriminator_steps=2",
                          "strategy.discriminator_batch_norm=true", "engine.accumulate=2"),
+    "cdan": (*TOY, "strategy=cdan", "model.widths=[24,2100]", "strategy.random_features=8", "model.dropout=0.3"),
+    "adabn": (*DIGITS, "strategy=adabn", "model.map_dropout=0.2"),
     "mmd": (*DIGITS, "strategy=mmd", "engine.precision=bf16", "engine.evaluate_every=2",
             "engine.early_stop.metric=entropy", "engine.early_stop.patience=1"),
 }  # fmt: skip

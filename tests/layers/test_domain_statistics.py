@@ -71,3 +71,20 @@ def test_an_error_within_leaves_the_targets_statistics_in_place(model: nn.Module
 
 def test_a_model_without_batch_normalisation_has_nothing_to_keep_apart() -> None:
     assert DomainStatistics(nn.Linear(2, 2)).state_dict() == {}
+
+
+def test_the_shift_is_the_distance_of_the_means_in_the_sources_spread(model: nn.Module) -> None:
+    statistics = DomainStatistics(model)
+    assert len(statistics) == 2
+    assert float(statistics.shift()) == 0.0
+    with statistics.source():
+        model[1].running_var.fill_(4.0)
+    model[1].running_mean.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
+    assert float(statistics.shift()) == pytest.approx((4 / 4 / 2 + 0.0) / 2, rel=1e-4)
+
+
+def test_a_model_without_batch_normalisation_has_no_shift() -> None:
+    statistics = DomainStatistics(nn.Linear(2, 2))
+    assert len(statistics) == 0
+    with pytest.raises(ValueError, match="no layer normalises batches"):
+        statistics.shift()

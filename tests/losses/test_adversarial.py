@@ -47,6 +47,18 @@ def test_a_domain_counts_the_same_however_many_rows_it_has(logits):
     torch.testing.assert_close(domain_loss(source, target), domain_loss(source, target.repeat(7)))
 
 
+def test_weights_say_how_much_a_row_counts(logits):
+    source, target = logits
+    twice = torch.tensor([2.0, 0.0, 1.0, 1.0, 1.0])
+    expected = domain_loss(torch.stack([source[index] for index in (0, 0, 2, 3, 4)]), target)
+    torch.testing.assert_close(domain_loss(source, target, weights=(twice, torch.ones(8))), expected)
+
+
+def test_weights_of_another_number_are_refused(logits):
+    with pytest.raises(ValueError, match="weights must be as many as logits, got"):
+        domain_loss(*logits, weights=(torch.ones(5), torch.ones(7)))
+
+
 def test_inverted_labels_are_the_domains_exchanged(logits):
     source, target = logits
     torch.testing.assert_close(domain_loss(source, target, inverted=True), domain_loss(target, source))

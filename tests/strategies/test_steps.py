@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlrun.batch import Batch
+from tlrun.config import ConfigError
 from tlrun.models.transfer import TransferModel
-from tlrun.strategies.base import Strategy
+from tlrun.strategies.base import Strategy, discriminate
 
 from .conftest import progress
 
 LR = 0.1
+ALIGNING = ["dann", "cdan", "mmd", "deep_coral", "mcc"]
 Build = Callable[..., Strategy]
 
 
@@ -149,7 +151,113 @@ def test_mmd_adds_the_kernel_distance_of_the_features(build: Build, batch: Batch
     check_step(strategy, batch, hand_step(strategy, loss))
 
 
-@pytest.mark.parametrize("name", ["dann", "mmd"])
+@pytest.mark.parametrize("match", [("features",), ("logits",), ("features", "logits")])
+def test_deep_coral_adds_the_distance_of_the_covariances(match: tuple[str, ...], build: Build, batch: Batch) -> None:
+    strategy = build(
+        "deep_coral",
+        f"strategy.match=[{','.join(match)}]",
+        *("strategy.weight=0.5", "strategy.ramp=null", "strategy.finetune_share=0"),
+    )
+    features, head = layers(strategy.model)
+
+    def loss() -> Tensor:
+        source, target = features(batch.source.x), features(batch.unlabelled.x)
+        pairs = {"features": (source, target), "logits": (head(source), head(target))}
+        distances = [(torch.cov(a.T) - torch.cov(b.T)).square().sum() / (4 * a.shape[1] ** 2)
+                     for a, b in (pairs[layer] for layer in match)]  # fmt: skip
+        return F.cross_entropy(head(source), batch.source.y) + 0.5 * sum(distances)
+
+    check_step(strategy, batch, hand_step(strategy, loss))
+
+
+def test_mcc_adds_the_confusion_of_the_target_predictions_alone(build: Build, batch: Batch) -> None:
+    strategy = build("mcc", "strategy.weight=0.5", "strategy.ramp=null", "strategy.finetune_share=0")
+    features, head = layers(strategy.model)
+
+    def loss() -> Tensor:
+        rows = F.softmax(head(features(batch.unlabelled.x)) / 2.5, dim=1)
+        weight = (1 + torch.exp((rows * rows.log()).sum(1))).detach()
+        matrix = rows.T @ torch.diag(weight) @ rows
+        matrix = matrix / matrix.sum(1, keepdim=True)
+        confusion = (matrix.sum() - matrix.trace()) / len(matrix)
+        return F.cross_entropy(head(features(batch.source.x)), batch.source.y) + 0.5 * confusion
+
+    check_step(strategy, batch, hand_step(strategy, loss))
+
+
+@pytest.mark.parametrize("entropy", [True, False])
+@pytest.mark.parametrize("random_features", [None, 5])
+def test_cdan_reverses_the_domain_loss_on_features_with_predictions(
+    entropy: bool, random_features: int | None, build: Build, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlrun.strategies.cdan.LARGEST_PRODUCT", 10)
+    strategy = build(
+        "cdan",
+        f"strategy.entropy_conditioning={entropy}",
+        f"strategy.random_features={'null' if random_features is None else random_features}",
+        *("strategy.weight=0.7", "strategy.ramp=null", "strategy.finetune_share=0"),
+    )
+    features, head = layers(strategy.model)
+
+    def joint(rows: Tensor, probabilities: Tensor) -> Tensor:
+        if random_features is None:
+            return torch.stack([torch.outer(f, g).flatten() for f, g in zip(rows, probabilities, strict=True)])
+        product = (rows @ strategy.feature_projection) * (probabilities @ strategy.class_projection)
+        return product / math.sqrt(random_features)
+
+    domain, pieces = torch.zeros(()), []
+    for x, label in ((batch.source.x, 1.0), (batch.unlabelled.x, 0.0)):
+        rows = features(x)
+        probabilities = F.softmax(head(rows), dim=1).detach()
+        weight = 1 + torch.exp((probabilities * probabilities.log()).sum(1)) if entropy else torch.ones(len(x))
+        logits = strategy.discriminator(joint(rows, probabilities))
+        losses = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label), reduction="none")
+        domain = domain + (weight * losses).sum() / weight.sum() / 2
+        pieces.append(rows)
+    task = F.cross_entropy(head(pieces[0]), batch.source.y)
+    own = dict(strategy.named_parameters())
+    of_task = torch.autograd.grad(task, own.values(), retain_graph=True, allow_unused=True)
+    of_domain = torch.autograd.grad(domain, own.values(), allow_unused=True)
+    by_hand = {}
+    for (name, parameter), first, second in zip(own.items(), of_task, of_domain, strict=True):
+        sign = 1.0 if name.startswith("discriminator") else -0.7
+        gradient = sum(factor * each for factor, each in ((1.0, first), (sign, second)) if each is not None)
+        by_hand[name] = parameter.detach() - LR * gradient
+    check_step(strategy, batch, by_hand)
+
+
+@pytest.mark.parametrize(("num_features", "projected"), [(1365, False), (1366, True)])
+def test_cdan_projects_where_features_times_classes_exceed_4096(
+    num_features: int, projected: bool, build: Build
+) -> None:
+    strategy = build("cdan", f"model.widths=[8,{num_features}]", "strategy.random_features=16")
+    assert (strategy.feature_projection is not None) == projected
+    assert strategy.discriminator.layers[0].in_features == (16 if projected else 3 * num_features)
+
+
+def test_adabn_learns_from_the_source_and_only_normalises_the_target(build: Build, batch: Batch) -> None:
+    strategy = build("adabn", "model.bottleneck=4")
+    twin = copy.deepcopy(strategy.model)
+    strategy.loss(batch, progress()).total().backward()
+    F.cross_entropy(twin(batch.source.x).logits, batch.source.y).backward()
+    for (name, ours), theirs in zip(strategy.model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+    # After many steps at rest each domain is normalised by its own mean, and the shift between them is seen.
+    for _ in range(100):
+        losses = strategy.loss(batch, progress())
+    assert losses.stats["statistics_shift"] > 0.1
+    with torch.no_grad():
+        for part, domain in ((batch.source, "source"), (batch.unlabelled, "target")):
+            at_rest = strategy.train().predict(part.x, domain).logits
+            torch.testing.assert_close(strategy.eval().predict(part.x, domain).logits, at_rest, rtol=0.2, atol=0.2)
+
+
+def test_adabn_is_refused_where_it_could_do_nothing(build: Build) -> None:
+    with pytest.raises(ConfigError, match=r"^strategy.name: adabn replaces the statistics .* set model.bottleneck$"):
+        build("adabn")
+
+
+@pytest.mark.parametrize("name", ALIGNING)
 def test_the_last_phase_of_an_adaptation_is_plain_fine_tuning(name: str, build: Build, batch: Batch) -> None:
     strategy = build(name, "strategy.finetune_share=0.2")
     phases = strategy.phases()
@@ -162,7 +270,7 @@ def test_the_last_phase_of_an_adaptation_is_plain_fine_tuning(name: str, build: 
     check_step(strategy, Batch(target=batch.target), by_hand, phase="finetune")
 
 
-@pytest.mark.parametrize("name", ["dann", "mmd"])
+@pytest.mark.parametrize("name", ALIGNING)
 def test_domains_are_normalised_together_or_apart(name: str, build: Build, batch: Batch) -> None:
     losses = {}
     for way in ("joint", "apart"):
@@ -174,7 +282,7 @@ def test_domains_are_normalised_together_or_apart(name: str, build: Build, batch
     assert not torch.allclose(losses["joint"], losses["apart"])
 
 
-@pytest.mark.parametrize("name", ["dann", "mmd"])
+@pytest.mark.parametrize("name", ALIGNING)
 def test_domains_kept_apart_are_evaluated_each_with_its_own_statistics(name: str, build: Build, batch: Batch) -> None:
     for way in ("joint", "apart"):
         strategy = build(name, f"strategy.batch_norm={way}", "model.bottleneck=4", "strategy.finetune_share=0")
@@ -190,7 +298,7 @@ def test_the_discriminator_sees_both_domains_in_one_pass(build: Build, batch: Ba
     strategy = build("dann", "strategy.discriminator_batch_norm=true", "strategy.finetune_share=0")
     source, target = torch.randn(6, 6), torch.randn(4, 6) + 3
     together = strategy.discriminator(torch.cat((source, target)))
-    assert torch.equal(torch.cat(strategy.discriminate(source, target)), together)
+    assert torch.equal(torch.cat(discriminate(strategy.discriminator, source, target)), together)
 
 
 def test_keep_stages_keeps_the_first_and_starts_the_rest_anew(build: Build) -> None:

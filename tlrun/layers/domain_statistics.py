@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -22,6 +23,24 @@ class DomainStatistics(nn.Module):
         for number, layer in enumerate(self._layers):
             for name in ("running_mean", "running_var"):
                 self.register_buffer(f"{name}_{number}", getattr(layer, name).clone())
+
+    def __len__(self) -> int:
+        """How many layers of batch normalisation there are."""
+        return len(self._layers)
+
+    @torch.no_grad()
+    def shift(self) -> Tensor:
+        """How far apart the domains' means are, in standard deviations of the source; the mean over channels and layers.
+
+        A scalar, at least 0. Raises ValueError where no layer normalises batches.
+        """
+        if not self._layers:
+            raise ValueError("no layer normalises batches")
+        shifts = []
+        for number, layer in enumerate(self._layers):
+            mean, variance = (self.get_buffer(f"running_{name}_{number}") for name in ("mean", "var"))
+            shifts.append(((layer.get_buffer("running_mean") - mean).abs() / (variance + layer.eps).sqrt()).mean())
+        return torch.stack(shifts).mean()
 
     @contextmanager
     def source(self) -> Iterator[None]:

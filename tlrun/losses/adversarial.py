@@ -11,7 +11,13 @@ from tlrun.losses.precision import in_float32
 
 
 @in_float32
-def domain_loss(source_logits: Tensor, target_logits: Tensor, *, inverted: bool = False) -> Tensor:
+def domain_loss(
+    source_logits: Tensor,
+    target_logits: Tensor,
+    *,
+    inverted: bool = False,
+    weights: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Mean of the two domains' binary cross entropies in nats, source being 1 and target 0; a scalar, at least 0.
 
     Ganin et al. 2016, JMLR 17, arXiv:1505.07818, section 4 (the domain terms of the objective). source_logits (Ns,)
@@ -19,14 +25,22 @@ def domain_loss(source_logits: Tensor, target_logits: Tensor, *, inverted: bool 
     inverted: each domain under the other's label, which the features descend in their own turn (Goodfellow et al.
     2014, arXiv:1406.2661, section 3; Tzeng et al. 2017, arXiv:1702.05464, eq. 7): the same fixed point as the
     reversed gradient, with a gradient that does not fade where the discriminator is sure.
+    weights: how much each row counts, (Ns,) and (Nt,), at least 0, of mean 1 each where the scale should stay.
     Departures: the mean over each domain, then over both, so that neither batch size nor the number of terms scales
     it; ADDA inverts the target alone, because its source features are fixed, where here both come from one model.
-    Raises ValueError unless both are (N,) with N > 0.
+    Raises ValueError unless both are (N,) with N > 0, and their weights as many.
     """
     _check(source_logits, target_logits)
     sign = -1.0 if inverted else 1.0
     # -ln sigmoid(z) is the cross entropy of label 1, -ln sigmoid(-z) that of label 0; neither overflows.
-    return -(F.logsigmoid(sign * source_logits).mean() + F.logsigmoid(-sign * target_logits).mean()) / 2
+    source, target = F.logsigmoid(sign * source_logits), F.logsigmoid(-sign * target_logits)
+    if weights is not None:
+        if (weights[0].shape, weights[1].shape) != (source.shape, target.shape):
+            raise ValueError(
+                f"weights must be as many as logits, got {tuple(weights[0].shape)} and {tuple(weights[1].shape)}"
+            )
+        source, target = weights[0] * source, weights[1] * target
+    return -(source.mean() + target.mean()) / 2
 
 
 def domain_accuracy(source_logits: Tensor, target_logits: Tensor) -> Tensor:

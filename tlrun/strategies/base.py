@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tlrun.batch import Batch, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
-from tlrun.config import AdaptationSettings, ConfigError, Rule, StrategySettings
+from tlrun.config import AdaptationSettings, AdversarialSettings, ConfigError, Rule, StrategySettings
+from tlrun.layers.discriminator import Discriminator
 from tlrun.layers.domain_statistics import DomainStatistics
 from tlrun.losses.adversarial import ramp
 from tlrun.losses.classification import task_loss
@@ -254,6 +255,55 @@ def both_domains(batch: Batch) -> tuple[Examples, Examples]:
     if batch.source is None or batch.unlabelled is None:
         raise ValueError("the batch lacks source rows or unlabelled target rows")
     return batch.source, batch.unlabelled
+
+
+def aligned_loss(
+    strategy: Strategy,
+    batch: Batch,
+    progress: Progress,
+    *,
+    term: str,
+    distance: Callable[[Output, Output], Tensor],
+    reaches: Literal["both", "target"] = "both",
+) -> Losses:
+    """The loss of a method that adds one weighted distance between the domains' outputs to the source's task.
+
+    distance: of the source's and the target's output, a scalar. reaches: whose features have a gradient of it. In the
+    last phase of fine-tuning, the task's loss on granted target labels alone.
+    """
+    if progress.phase == FINETUNE:
+        return labelled_loss(strategy, batch, "target")
+    source, target = both_domains(batch)
+    of_source, of_target = strategy.forward_domains(source.x, target.x)
+    weight = adaptation_weight(strategy.config, progress)
+    value = distance(of_source, of_target)
+    return Losses(
+        task={"classification": strategy.classification(of_source, source)},
+        transfer={term: weight * value},
+        stats={"adaptation_weight": value.new_tensor(weight)},
+        features=(of_target.features,) if reaches == "target" else (of_source.features, of_target.features),
+    )
+
+
+def discriminator(config: AdversarialSettings, in_features: int) -> Discriminator:
+    """The domain discriminator that the settings describe, with random weights."""
+    return Discriminator(
+        in_features,
+        config.discriminator_hidden,
+        dropout=config.discriminator_dropout,
+        batch_norm=config.discriminator_batch_norm,
+    )
+
+
+def adversarial_groups(config: AdversarialSettings, model: TransferModel) -> tuple[ParamGroup, ...]:
+    """The model's groups, and one for what the strategy calls `discriminator`."""
+    return (*model_groups(model), ParamGroup("discriminator", ("discriminator.*",), config.discriminator_rate))
+
+
+def discriminate(discriminator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Domain logits (Ns,) and (Nt,), from one pass: batch-normalised apart, the domains would look alike."""
+    source_logits, target_logits = discriminator(torch.cat((source, target))).split((len(source), len(target)))
+    return source_logits, target_logits
 
 
 def labelled_loss(strategy: Strategy, batch: Batch, learns_from: Literal["source", "target", "both"]) -> Losses:

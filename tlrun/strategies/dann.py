@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from tlrun.batch import Batch, Examples, Losses, Progress, Task, Terms
-from tlrun.config import AdaptationSettings, Count, HalfOpenFraction, Positive
-from tlrun.layers.discriminator import Discriminator
+from tlrun.config import AdversarialSettings, Count
 from tlrun.layers.gradient_reversal import reverse_gradient
 from tlrun.losses.adversarial import domain_accuracy, domain_loss
 from tlrun.models.transfer import TransferModel
@@ -21,7 +19,10 @@ from tlrun.strategies.base import (
     Turn,
     adaptation_phases,
     adaptation_weight,
+    adversarial_groups,
     both_domains,
+    discriminate,
+    discriminator,
     domain_statistics,
     labelled_loss,
     model_groups,
@@ -38,13 +39,9 @@ class Dann(Strategy):
     Departures: the domain loss is the mean of the two domains' rather than their sum, and hidden sizes are options.
     """
 
-    class Config(AdaptationSettings):
+    class Config(AdversarialSettings):
         update: Literal["reversal", "alternating"]
         discriminator_steps: Count
-        discriminator_hidden: tuple[Count, ...]
-        discriminator_dropout: HalfOpenFraction
-        discriminator_batch_norm: bool
-        discriminator_rate: Positive
 
         def problems(self) -> list[str]:
             problems = super().problems()
@@ -55,12 +52,7 @@ class Dann(Strategy):
     def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
         super().__init__(config, model, task, label_smoothing=label_smoothing)
         self.statistics = domain_statistics(config, model)
-        self.discriminator = Discriminator(
-            model.num_features,
-            config.discriminator_hidden,
-            dropout=config.discriminator_dropout,
-            batch_norm=config.discriminator_batch_norm,
-        )
+        self.discriminator = discriminator(config, model.num_features)
 
     @property
     def terms(self) -> Terms:
@@ -79,8 +71,7 @@ class Dann(Strategy):
         return adaptation_phases(self.config, self.model, also=("discriminator.*",), turns=turns)
 
     def param_groups(self) -> tuple[ParamGroup, ...]:
-        discriminator = ParamGroup("discriminator", ("discriminator.*",), self.config.discriminator_rate)
-        return (*model_groups(self.model), discriminator)
+        return adversarial_groups(self.config, self.model)
 
     def loss(self, batch: Batch, progress: Progress) -> Losses:
         if progress.phase == FINETUNE:
@@ -92,10 +83,10 @@ class Dann(Strategy):
         weight = adaptation_weight(self.config, progress)
         features = (of_source.features, of_target.features)
         if self.config.update == "reversal":
-            logits = self.discriminate(*(reverse_gradient(each, weight) for each in features))
+            logits = discriminate(self.discriminator, *(reverse_gradient(each, weight) for each in features))
             adversarial = domain_loss(*logits)
         else:
-            logits = self.discriminate(*features)
+            logits = discriminate(self.discriminator, *features)
             adversarial = weight * domain_loss(*logits, inverted=True)
         return Losses(
             task={"classification": self.classification(of_source, source)},
@@ -107,13 +98,9 @@ class Dann(Strategy):
             features=features,
         )
 
-    def discriminate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Domain logits (Ns,) and (Nt,), from one pass: batch-normalised apart, the domains would look alike."""
-        source_logits, target_logits = self.discriminator(torch.cat((source, target))).split((len(source), len(target)))
-        return source_logits, target_logits
-
     def discriminator_loss(self, source: Examples, target: Examples) -> Losses:
         """The discriminator's own turn: its loss on features that get no gradient."""
         with torch.no_grad():
             outputs = self.forward_domains(source.x, target.x)
-        return Losses(task={"discriminator": domain_loss(*self.discriminate(*(each.features for each in outputs)))})
+        logits = discriminate(self.discriminator, *(each.features for each in outputs))
+        return Losses(task={"discriminator": domain_loss(*logits)})

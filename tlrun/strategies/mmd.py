@@ -11,16 +11,7 @@ from tlrun.batch import Batch, Losses, Output, Progress, Task, Terms
 from tlrun.config import AdaptationSettings, Positive
 from tlrun.losses.mmd import mmd
 from tlrun.models.transfer import TransferModel
-from tlrun.strategies.base import (
-    FINETUNE,
-    Phase,
-    Strategy,
-    adaptation_phases,
-    adaptation_weight,
-    both_domains,
-    domain_statistics,
-    labelled_loss,
-)
+from tlrun.strategies.base import Phase, Strategy, adaptation_phases, aligned_loss, domain_statistics
 
 
 class Mmd(Strategy):
@@ -56,18 +47,7 @@ class Mmd(Strategy):
         return adaptation_phases(self.config, self.model)
 
     def loss(self, batch: Batch, progress: Progress) -> Losses:
-        if progress.phase == FINETUNE:
-            return labelled_loss(self, batch, "target")
-        source, target = both_domains(batch)
-        of_source, of_target = self.forward_domains(source.x, target.x)
-        weight = adaptation_weight(self.config, progress)
-        distance = self.distance(of_source, of_target)
-        return Losses(
-            task={"classification": self.classification(of_source, source)},
-            transfer={"mmd": weight * distance},
-            stats={"adaptation_weight": distance.new_tensor(weight)},
-            features=(of_source.features, of_target.features),
-        )
+        return aligned_loss(self, batch, progress, term="mmd", distance=self.distance)
 
     def distance(self, source: Output, target: Output) -> Tensor:
         """The sum of the matched layers' squared discrepancies, a scalar."""
