@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import shlex
@@ -12,13 +13,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tlrun import listing
 from tlrun.config import ConfigError
 from tlrun.error_text import did_you_mean
 from tlrun.files import RunError
+from tlrun.verbs import VERBS, Parser
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -57,22 +58,14 @@ def _dispatch(arguments: list[str]) -> int:
     if "--version" in arguments:
         print(listing.version_text())
         return DONE
-    if arguments[:1] == ["list"]:
-        return _list(arguments[1:])
+    if arguments and arguments[0] in VERBS:
+        verb = importlib.import_module(f"tlrun.verbs.{arguments[0]}")
+        code: int = verb.main(arguments[1:])
+        return code
     if {"--shell-completion", "-sc", "--hydra-help"} & set(arguments):
         _hydra(arguments, _no_run)
         return DONE
     return _train(arguments)
-
-
-def _list(arguments: list[str]) -> int:
-    parser = _Parser(prog="tlrun list", add_help=False)
-    parser.add_argument("what", nargs="?")
-    parser.add_argument("--config-dir", "-cd")
-    chosen = parser.parse_args(arguments)
-    folders = [listing.config_folder(), *([Path(chosen.config_dir)] if chosen.config_dir else [])]
-    print(listing.list_text(chosen.what, folders))
-    return DONE
 
 
 def _train(arguments: list[str]) -> int:
@@ -102,17 +95,12 @@ def _train(arguments: list[str]) -> int:
     return session.report()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}")
-
-
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Hydra's options and the overrides, wherever they stand; and what is wrong with the rest."""
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
-    parser.__class__ = _Parser  # to tell a wrong option as we tell everything else
+    parser.__class__ = Parser  # to tell a wrong option as we tell everything else
     parser.prog = "tlrun"
     options, rest = parser.parse_known_intermixed_args(arguments)
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
@@ -125,8 +113,8 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     if options.multirun and (options.cfg or options.info):
         problems.append("--cfg and --info show one run; leave -m out")
     first = arguments[0] if arguments else ""
-    if first.isidentifier() and did_you_mean(first, ["list"]):
-        problems.append(f"{first}: no such verb; did you mean list?")
+    if first.isidentifier() and (near := did_you_mean(first, VERBS)):
+        problems.append(f"{first}: no such verb; {near}")
         options.overrides.remove(first)
     return options, problems
 
