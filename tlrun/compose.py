@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlrun.build import typed
-from tlrun.config import ConfigError
+from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.error_text import unknown
 from tlrun.listing import config_folder
 from tlrun.override_text import (
@@ -98,6 +98,15 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
     if told:
         raise ConfigError(dict.fromkeys(told))
     return Plan(tuple(overrides), tuple(names), multirun, hides_sweep_dir)
+
+
+def settings(request: Request) -> ExperimentConfig:
+    """The typed and cross-checked settings of one run. Raises ConfigError with all problems."""
+    planned = plan(request)
+    if planned.multirun:
+        raise ConfigError("-m: a sweep is many runs; leave it out")
+    with _composer(request) as composer:
+        return typed(resolved(composer.settle(planned.overrides)[0]))
 
 
 def readable(text: str) -> str:
