@@ -280,6 +280,29 @@ def test_forgetting_is_what_the_source_lost_since_the_source_model(train: Train,
     assert summary["pretrain_seconds"] == source["seconds"]
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("strategy=fine_tune", "strategy.learns_from=source"),
+        ("strategy=progressive", "strategy.learns_from=source"),
+        ("strategy=dann", "strategy.train=last_k", "strategy.last_k=1"),
+    ],
+    ids=["fine_tune", "progressive", "dann"],
+)
+def test_forgetting_counts_from_the_trained_start_whatever_the_run_reads(
+    overrides: tuple[str, ...], train: Train, described: Describe
+) -> None:
+    summary = train(*TOY, *overrides).read_summary()
+    source = RunFolder.of(pretrain_config(described(*TOY, *overrides))).read_summary()
+    assert summary["source_test_accuracy_before"] == pytest.approx(source["source_test_accuracy"])
+
+
+def test_forgetting_counts_from_before_the_last_phase_of_an_adaptation_from_random_weights(train: Train) -> None:
+    folder = train(*TOY, "strategy=dann", "strategy.finetune_share=0.3")
+    before = [row["source_test_accuracy"] for row in rows(folder) if row["phase"] == "train"][-1]
+    assert folder.read_summary()["source_test_accuracy_before"] == before
+
+
 def test_forgetting_is_blank_where_nothing_was_known_before(train: Train) -> None:
     summary = train(*TOY, "strategy=scratch").read_summary()
     assert (summary["source_test_accuracy_before"], summary["forgetting"]) == (None, None)

@@ -157,8 +157,9 @@ class Engine:
         state.phase_patience = Patience(phase.until.metric, phase.until.patience) if phase.until else None
         parameters = dict(self.strategy.named_parameters())
         state.trainable[phase.name] = sum(parameters[name].numel() for name in self.learning[state.phase])
-        has_learnt = "head" in self.strategy.model.pretrained or state.optimizer_steps > 0
-        if "target" in self._kinds(stretch) and has_learnt and state.source_test_accuracy_before is None:
+        starts_trained = "head" in self.strategy.model.pretrained
+        tunes = "target" in self._kinds(stretch) and state.optimizer_steps > 0
+        if (starts_trained or tunes) and state.source_test_accuracy_before is None:
             state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
         self.strategy.begin_phase(phase, self)
 
