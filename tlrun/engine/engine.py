@@ -96,7 +96,10 @@ class Engine:
         self.mark = self.saved = time.monotonic()
         with ExitStack() as stack:
             self.interrupts = stack.enter_context(Interrupts())
-            self.display = stack.enter_context(Display(self.folder.path.name, steps=self.plan.steps))
+            done = (
+                self.plan.steps if self.finished else self.plan.progress(self.state.phase, self.state.phase_step).step
+            )
+            self.display = stack.enter_context(Display(steps=self.plan.steps, done=done))
             while not self.finished:
                 self._train_phase(self.state.phase)
 
