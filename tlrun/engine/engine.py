@@ -163,7 +163,9 @@ class Engine:
         starts_trained = "head" in self.strategy.model.pretrained
         tunes = "target" in self._kinds(stretch) and state.optimizer_steps > 0
         if (starts_trained or tunes) and state.source_test_accuracy_before is None:
+            self._charge(training=True)
             state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
+            self._charge(training=False)
         self.strategy.begin_phase(phase, self)
 
     def _kinds(self, stretch: Stretch) -> tuple[str, ...]:
