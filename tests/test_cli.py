@@ -48,6 +48,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return Outcome(Path("outputs") / f"{config.strategy.name}-{config.seed}", summary, "done", unmet)
 
     monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(experiment, "rehearse", lambda configs: [[] for _ in configs])
     return seen
 
 

@@ -58,6 +58,12 @@ def test_a_sweep_is_every_combination_in_the_order_given() -> None:
     )
     assert found.multirun
     assert found.hides_sweep_dir
+    assert [(each.strategy.name, each.seed) for each in found.here] == [
+        ("source_only", 0),
+        ("source_only", 1),
+        ("mmd", 0),
+        ("mmd", 1),
+    ]
 
 
 def test_globs_and_ranges_are_spread() -> None:

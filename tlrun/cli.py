@@ -84,6 +84,7 @@ def _train(arguments: list[str]) -> int:
     if shows:
         _hydra([*_flags(options), *planned.overrides], _no_run)
         return DONE
+    _rehearse(planned)
     session = Session(arguments, planned)
     with ExitStack() as stack:
         stack.enter_context(_console())
@@ -93,6 +94,21 @@ def _train(arguments: list[str]) -> int:
             overrides.append(f"hydra.sweep.dir='{folder}'")
         session.run([*_flags(options), *overrides])
     return session.report()
+
+
+def _rehearse(planned: Plan) -> None:
+    """Tells before a sweep starts what only the data, the device or the weights show. Raises ConfigError."""
+    if not planned.here:
+        return
+    from tlrun import experiment
+    from tlrun.compose import located
+
+    found: dict[str, list[str]] = {}
+    for name, problems in zip(planned.jobs, experiment.rehearse(planned.here), strict=True):
+        for problem in problems:
+            found.setdefault(problem, []).append(name)
+    if found:
+        raise ConfigError(located(found, len(planned.jobs)))
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
