@@ -195,7 +195,8 @@ def test_settings_from_a_folder_of_the_user_are_taken_and_checked(own: Path) -> 
         "seed: must be a whole number, got 'x'",
     ]
     found = problems("strategy=broken", "seed=x", config_dir=own)
-    assert found[0].startswith("strategy=broken: while parsing")
+    broken = own / "strategy" / "broken.yaml"
+    assert found[0].startswith(f"strategy=broken: {broken}, line 3: expected ',' or ']'")
     assert found[1] == "seed: must be a whole number, got 'x'"
     assert problems(f"hydra.searchpath=[file://{own}]", "strategy=mine", "optim.lrr=1") == [
         "optim.lrr=1: unknown key; did you mean optim.lr?"
