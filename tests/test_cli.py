@@ -231,6 +231,10 @@ def test_mistakes_start_nothing(tlrun: Callable[..., tuple[int, str, str]], runs
         (("--config-path", "x"), "--config-path and --experimental-rerun: not offered; your own YAML goes in with "
                                  "--config-dir DIR\n"),
         (("--config-dir", "nowhere"), "--config-dir nowhere: no such folder\n"),
+        (("list", "--config-dir", "nowhere"), "--config-dir nowhere: no such folder\n"),
+        (("-sc",), "-sc: needs install=bash, install=zsh or install=fish; the same with uninstall=\n"),
+        (("-sc", "install=tcsh"), "-sc: needs install=bash, install=zsh or install=fish; the same with uninstall=\n"),
+        (("--cfg", "job", "-p", "optm"), "package 'optm' not found in config\n"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_says_what_is_wrong(
@@ -356,10 +360,11 @@ def test_the_shell_completes_groups_and_keys() -> None:
     assert "complete" in in_a_process("-sc", "install=bash").stdout
 
 
-def test_a_reader_that_closes_early_is_no_error() -> None:
+@pytest.mark.parametrize("arguments", [("list",), ("--info", "defaults"), ("-sc", "install=bash")])
+def test_a_reader_that_closes_early_is_no_error(arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "tlrun", "list"]
+    command = [sys.executable, "-m", "tlrun", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     os.close(writing)

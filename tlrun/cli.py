@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import shlex
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes: all that was asked for is there; a run failed or missed `run.require`; command or settings are wrong."""
+
+_COMPLETES = {f"{verb}={shell}" for verb in ("install", "uninstall", "query") for shell in ("bash", "zsh", "fish")}
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +65,10 @@ def _dispatch(arguments: list[str]) -> int:
         verb = importlib.import_module(f"tlrun.verbs.{arguments[0]}")
         code: int = verb.main(arguments[1:])
         return code
+    if {"--shell-completion", "-sc"} & set(arguments) and not _COMPLETES & set(arguments):
+        raise ConfigError("-sc: needs install=bash, install=zsh or install=fish; the same with uninstall=")
     if {"--shell-completion", "-sc", "--hydra-help"} & set(arguments):
-        _hydra(arguments, _no_run)
-        return DONE
+        return _show(arguments)
     return _train(arguments)
 
 
@@ -82,8 +86,7 @@ def _train(arguments: list[str]) -> int:
     shows = bool(options.cfg or options.info)
     planned = plan(request, problems=problems, types=not shows)
     if shows:
-        _hydra([*_flags(options), *planned.overrides], _no_run)
-        return DONE
+        return _show([*_flags(options), *planned.overrides])
     _rehearse(planned)
     session = Session(arguments, planned)
     with ExitStack() as stack:
@@ -165,6 +168,18 @@ def _hydra(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
         wrapped()
     finally:
         sys.argv = before
+
+
+def _show(arguments: list[str]) -> int:
+    """Prints what Hydra shows, all at once, since Hydra itself does not bear a reader who closes early."""
+    code, shown = DONE, io.StringIO()
+    try:
+        with redirect_stdout(shown):
+            _hydra(arguments, _no_run)
+    except SystemExit:  # there is nothing of that name to show, and Hydra has said so
+        code = WRONG
+    print(shown.getvalue(), end="")
+    return code
 
 
 def _no_run(config: DictConfig) -> None:
