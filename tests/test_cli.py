@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tlrun import cli, experiment
+from tlrun import cli, experiment, rehearsal
 from tlrun.compose import Request, plan
 from tlrun.config import RULES, ConfigError, ExperimentConfig
 from tlrun.experiment import Outcome
@@ -48,7 +48,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return Outcome(Path("outputs") / f"{config.strategy.name}-{config.seed}", summary, "done", unmet)
 
     monkeypatch.setattr(experiment, "run", run)
-    monkeypatch.setattr(experiment, "rehearse", lambda configs: [[] for _ in configs])
+    monkeypatch.setattr(rehearsal, "rehearse", lambda configs: [[] for _ in configs])
     return seen
 
 
@@ -180,11 +180,16 @@ def test_a_missed_requirement_ends_with_1(tlrun: Callable[..., tuple[int, str, s
     assert runs.commands == ["tlrun 'run.require=target_test_accuracy>=0.7'"]
 
 
+@pytest.mark.parametrize("terminated", [False, True])
 def test_an_interrupted_sweep_stops_there_and_says_how_to_go_on(
-    tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace
+    tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, terminated: bool
 ) -> None:
     def act(config: ExperimentConfig) -> None:
-        raise KeyboardInterrupt
+        if not terminated:
+            raise KeyboardInterrupt
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)  # what is not would end the process without a word
+        handler(signal.SIGTERM, None)
 
     runs.act = act
     code, out, err = tlrun("-m", "seed=0,1")

@@ -8,8 +8,10 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
@@ -87,10 +89,11 @@ def _train(arguments: list[str]) -> int:
     planned = plan(request, problems=problems, types=not shows)
     if shows:
         return _show([*_flags(options), *planned.overrides])
-    _rehearse(planned)
+    _check_runs(planned)
     session = Session(arguments, planned)
     with ExitStack() as stack:
         stack.enter_context(_console())
+        stack.enter_context(_terminable())
         overrides = list(planned.overrides)
         if planned.hides_sweep_dir:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tlrun-"))
@@ -99,15 +102,15 @@ def _train(arguments: list[str]) -> int:
     return session.report()
 
 
-def _rehearse(planned: Plan) -> None:
+def _check_runs(planned: Plan) -> None:
     """Tells before a sweep starts what only the data, the device or the weights show. Raises ConfigError."""
     if not planned.here:
         return
-    from tlrun import experiment
     from tlrun.compose import located
+    from tlrun.rehearsal import rehearse
 
     found: dict[str, list[str]] = {}
-    for name, problems in zip(planned.jobs, experiment.rehearse(planned.here), strict=True):
+    for name, problems in zip(planned.jobs, rehearse(planned.here), strict=True):
         for problem in problems:
             found.setdefault(problem, []).append(name)
     if found:
@@ -301,6 +304,19 @@ def _console() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         own.setLevel(level)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, also while data are read or results written; the engine minds its steps itself."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Console(logging.Handler):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from tlrun.build import component_class
-from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.config import ExperimentConfig
 from tlrun.data.domain import DomainPair, load_pair
 from tlrun.data.transforms import Augmentation
 from tlrun.engine.engine import Engine
@@ -68,11 +67,13 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
 
 def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
     pair = load_pair(config.data, seed=config.seed, device=device)
-    Augmentation(config.augment, pair.shape)  # what does not fit these rows is told before a source model is trained
+    if config.model.weights == "source":  # what does not fit is told before a source model is trained
+        Augmentation(config.augment, pair.shape)
+        build_engine(untrained(config), pair, folder, device, source=None)
     source = _source_model(config, command)
     # Only now, so that a source model trained just now and one found ready lead to the same draws.
     seed_everything(config.seed)
-    engine = _engine(config, pair, folder, device, source=source.folder if source else None)
+    engine = build_engine(config, pair, folder, device, source=source.folder if source else None)
     threads = torch.get_num_threads()
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
@@ -84,7 +85,7 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     finish(engine, pretrain_seconds=source.summary["seconds"] if source else None)
 
 
-def _engine(
+def build_engine(
     config: ExperimentConfig, pair: DomainPair, folder: RunFolder, device: torch.device, *, source: Path | None
 ) -> Engine:
     """Model, weights, strategy and engine, ready for the first step. source: what `model.weights=source` stands for."""
@@ -96,52 +97,9 @@ def _engine(
     return Engine(config, strategy, pair, folder, Runtime(device, precision), weights_hash=weights.sha256)
 
 
-def rehearse(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
-    """What the user can mend in each run of a sweep, found by building it up to its first step; writes no run folder.
-
-    Runs that differ in nothing but seed and place are built once, finished ones not at all. Whatever else goes wrong
-    is left for the run itself to tell.
-    """
-    found: dict[str, list[str]] = {}
-    pairs: dict[str, DomainPair] = {}
-    every = []
-    for config in configs:
-        key = json.dumps({**config.to_dict(), "seed": 0, "run": {}})
-        if key in found:
-            every.append(found[key])
-            continue
-        every.append([])
-        try:
-            if _rehearse(config, pairs):
-                found[key] = []
-        except ConfigError as error:
-            every[-1] = found[key] = error.problems
-        except Exception:
-            log.debug("a run could not be rehearsed", exc_info=True)
-    pairs.clear()
-    gc.collect()
-    return every
-
-
-def _rehearse(config: ExperimentConfig, pairs: dict[str, DomainPair]) -> bool:
-    """Whether the run is still to be done; builds it if so. pairs: the one built last, by its settings."""
-    config, device = name_machine(name_choices(config))
-    folder = RunFolder.of(config)
-    if folder.state() == "done" and not config.run.fresh:
-        return False
-    if (key := f"{config.data.model_dump_json()} {device}") not in pairs:
-        pairs.clear()  # before the next is loaded, so that memory holds one, as in the sweep itself
-        pairs[key] = load_pair(config.data, seed=config.seed, device=device)
-    pair = pairs[key]
-    Augmentation(config.augment, pair.shape)
-    if config.model.weights == "source":
-        _rehearse(pretrain_config(config), pairs)
-        # That model need not be there yet. What else is built is the same from any weights.
-        config = config.model_copy(
-            update={"model": config.model.model_copy(update={"weights": "random", "head": "auto"})}
-        )
-    _engine(config, pair, folder, device, source=None)
-    return True
+def untrained(config: ExperimentConfig) -> ExperimentConfig:
+    """The same run from random weights: to be built where its source model need not be there yet."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": "random", "head": "auto"})})
 
 
 def _source_model(config: ExperimentConfig, command: str) -> Outcome | None:

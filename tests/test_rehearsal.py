@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tlrun import cli, experiment
+from tlrun import cli, experiment, rehearsal
 from tlrun.compose import Request, plan
 from tlrun.files import RunError
 
@@ -66,7 +66,8 @@ def test_a_sweep_holds_back_neither_a_finished_run_nor_a_fault_that_the_run_itse
         asked.append(seed)
         raise RunError("the disk is gone")
 
-    monkeypatch.setattr(experiment, "load_pair", load_pair)
+    for module in (experiment, rehearsal):
+        monkeypatch.setattr(module, "load_pair", load_pair)
     code, out, err = tlrun("-m", *quick, "seed=0,1,2")
     assert (code, len(out.splitlines())) == (1, 1)
     assert asked == [1, 2, 1, 2]  # to look, and to run
@@ -77,15 +78,22 @@ def test_runs_that_differ_in_their_seed_are_looked_at_once(
     tlrun: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(experiment, "_rehearse", lambda config, pairs: looked.append(config.seed) or True)
+    monkeypatch.setattr(rehearsal, "_build", lambda config, pairs: looked.append(config.seed) or True)
     settings = plan(Request((*TOY, "seed=0,1", "engine.epochs=1,2"), multirun=True)).here
-    assert experiment.rehearse(settings) == [[], [], [], []]
+    assert rehearsal.rehearse(settings) == [[], [], [], []]
     assert looked == [0, 0]
 
 
 def test_a_source_model_is_looked_at_before_it_is_there() -> None:
     more = ("strategy=fine_tune", "engine.epochs=1", "pretrain.engine.epochs=1", "data.target_labels=5,all")
-    assert experiment.rehearse(plan(Request((*TOY, *more), multirun=True)).here) == [[], []]
+    assert rehearsal.rehearse(plan(Request((*TOY, *more), multirun=True)).here) == [[], []]
     more = (*more, "pretrain.optim._target_=torch.optim.Adm")
-    ((problem,), _) = experiment.rehearse(plan(Request((*TOY, *more), multirun=True)).here)
+    ((problem,), _) = rehearsal.rehearse(plan(Request((*TOY, *more), multirun=True)).here)
     assert problem.startswith("optim._target_: torch.optim has no Optimizer called 'Adm'")
+
+
+def test_a_run_that_cannot_be_is_refused_before_its_source_model_is_trained(folder: Path) -> None:
+    code = cli.main([*TOY, "strategy=progressive", "engine.epochs=2", "pretrain.engine.epochs=1"])
+    assert code == 2
+    (run,) = (folder / "outputs").iterdir()
+    assert "-progressive-" in run.name
