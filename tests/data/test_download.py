@@ -146,9 +146,7 @@ def test_the_next_address_is_tried_and_all_failures_are_told(server: Server, tmp
     assert f"({gone}: HTTP 404 Not Found; http://127.0.0.1:9/: Connection refused)" in problem(error)
 
 
-def test_no_bar_is_drawn_where_nobody_looks(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_bar_is_drawn_where_nobody_looks(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fetch(remote(server), tmp_path)
     assert capsys.readouterr() == ("", "")
 
