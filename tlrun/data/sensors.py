@@ -1,6 +1,6 @@
 """Worse sensors: whole batches of uint8 images, the same bits on every machine.
 
-So random numbers come from a hash of the row and the pixel, weights are whole numbers, and no operation is used whose last
+So random numbers come from `chance`, weights are whole numbers, and no operation is used whose last
 bit may differ between machines: sums of integers below 2^24 are exact in float32, in whatever order they are added.
 """
 
@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlrun.data.splits import row_keys
+from tlrun.data.chance import normal, uniform
 
 Images = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Sensor = Callable[[Images, int, str], Images]
 """Images (N, H, W, C), a severity 1..5 and the split's name to the same images, worse."""
 
@@ -66,7 +65,7 @@ def low_resolution(x: Images, start: int, severity: int, split: str) -> Images:
 def noise(x: Images, start: int, severity: int, split: str) -> Images:
     """The same Gaussian noise everywhere, each pixel and channel its own."""
     spread = np.float32(NOISE_LEVELS[severity - 1])
-    return _to_pixels(x.astype(np.float32) + spread * normal(x.shape, start, "noise", split))
+    return _to_pixels(x.astype(np.float32) + spread * normal(x.shape, start, "sensor", "noise", split))
 
 
 def low_light(x: Images, start: int, severity: int, split: str) -> Images:
@@ -74,14 +73,14 @@ def low_light(x: Images, start: int, severity: int, split: str) -> Images:
     white = np.float32(LIGHT_ELECTRONS[severity - 1])
     electrons = x.astype(np.float32) * (white / np.float32(255))
     spread = np.sqrt(electrons + np.float32(READ_ELECTRONS**2))
-    seen = electrons + spread * normal(x.shape, start, "low_light", split)
+    seen = electrons + spread * normal(x.shape, start, "sensor", "low_light", split)
     return _to_pixels(seen * (np.float32(255 * LIGHT_BRIGHTNESS[severity - 1]) / white))
 
 
 def occlusion(x: Images, start: int, severity: int, split: str) -> Images:
     """Something in the way: one upright rectangle of one grey, anywhere inside the image."""
     rows, height, width = x.shape[:3]
-    chance = uniform((rows, 4), start, "occlusion", split)
+    chance = uniform((rows, 4), start, "sensor", "occlusion", split)
     aspect = np.array(OCCLUSION_ASPECTS)[(chance[:, 0] * len(OCCLUSION_ASPECTS)).astype(np.int64)]
     area = OCCLUSION_AREAS[severity - 1] * height * width
     high = np.clip(np.rint(np.sqrt(area * aspect)), 1, height)
@@ -128,31 +127,6 @@ KINDS: Mapping[str, Callable[[Images, int, int, str], Images]] = {
     "low_resolution": low_resolution,
 }
 SENSORS: Mapping[str, Sensor] = {name: partial(in_chunks, see=see) for name, see in KINDS.items()}
-
-
-def uniform(shape: tuple[int, ...], start: int, *salt: str) -> NDArray[np.float64]:
-    """Numbers in [0, 1), a function of the row (from `start`), of the place within it and of the salt alone."""
-    return (_bits(shape, start, *salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def normal(shape: tuple[int, ...], start: int, *salt: str) -> Floats:
-    """Numbers of mean 0 and variance 1, nearly Gaussian, a function of the row, of the place within it and of the salt.
-
-    Each is the sum of the eight bytes of a hash, in standard units (the Irwin-Hall distribution of 8: at most 4.9 from
-    0). Unlike logarithm and cosine it is the same on every machine.
-    """
-    bits = _bits(shape, start, *salt)
-    pairs = np.uint64(0x00FF00FF00FF00FF)
-    sums = (bits & pairs) + ((bits >> np.uint64(8)) & pairs)  # four sums of two bytes, 16 bits each
-    total = (sums * np.uint64(0x0001000100010001)) >> np.uint64(48)  # their sum comes together in the highest 16
-    spread = math.sqrt(8 * (256**2 - 1) / 12)
-    return (total.astype(np.float32) - np.float32(8 * 127.5)) / np.float32(spread)
-
-
-def _bits(shape: tuple[int, ...], start: int, *salt: str) -> NDArray[np.uint64]:
-    places = math.prod(shape[1:])
-    numbers = np.arange(start * places, (start + shape[0]) * places, dtype=np.int64)
-    return row_keys(numbers, "sensor", *salt).reshape(shape)
 
 
 def resample(x: Images, down: NDArray[np.int64], across: NDArray[np.int64]) -> Images:
