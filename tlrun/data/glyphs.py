@@ -7,6 +7,7 @@ how far inside each pixel lies, cut off at an edge as wide as one wants it blurr
 from __future__ import annotations
 
 import importlib.util
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ FONTS = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique",
     "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-BoldOblique", "DejaVuSansMono-Oblique", "DejaVuSerif",
     "DejaVuSerif-Bold", "DejaVuSerif-BoldItalic", "DejaVuSerif-Italic", "STIXGeneral",
-    "STIXGeneralBol", "STIXGeneralBolIta", "STIXGeneralItalic", "cmb10", "cmr10", "cmss10", "cmti10", "cmtt10",
+    "STIXGeneralBol", "STIXGeneralBolIta", "STIXGeneralItalic", "cmb10", "cmr10", "cmss10", "cmtt10",
 )  # fmt: skip
 """Those whose digits all stand on the line and are of one height."""
 
@@ -66,12 +67,14 @@ def draw_glyphs() -> Glyphs:
     for number, name in enumerate(FONTS):
         path = folder / f"{name}.ttf"
         try:
-            trial = ImageFont.truetype(path, 200, layout_engine=ImageFont.Layout.BASIC)
+            # The content, not the path: where a file is not found Pillow takes one of that name from the system.
+            content = io.BytesIO(path.read_bytes())
+            trial = ImageFont.truetype(content, 200, layout_engine=ImageFont.Layout.BASIC)
             _, top, _, bottom = trial.getbbox("0")
             font = trial.font_variant(size=round(200 * DRAWN / (bottom - top)))
         except OSError as error:
             raise ConfigError(
-                f"data: the font {path} of matplotlib cannot be read ({error}); install it again"
+                f"data: the font {path} of matplotlib cannot be read ({error.strerror or error}); install it again"
             ) from error
         for digit in range(10):
             fields[number, digit] = distances(_draw(font, str(digit)))

@@ -1,8 +1,8 @@
 """Synthetic digits: numbers drawn from fonts in all colours, after SYN NUMBERS of Ganin et al. 2016 (JMLR 17, section
-5.2.4, arXiv:1505.07818), whose images are not published with their recipe.
+5.2.4, arXiv:1505.07818), of which the paper gives the outline.
 
 As there, the text (one, two or three digits, of which the middle one counts), its place, angle, colours, background and
-blur vary. Departures: 21 fonts, those inside matplotlib's wheel, stretched, slanted and of varied weight, where the
+blur vary. Departures: 20 fonts, those inside matplotlib's wheel, stretched, slanted and of varied weight, where the
 paper takes Windows' fonts; some digits have an outline, and backgrounds vary smoothly.
 """
 
@@ -211,7 +211,7 @@ def _distance(place: _Place, style: Style, glyphs: Glyphs, size: int) -> Floats:
 def _outer(columns: Floats, lines: Floats) -> Floats:
     """Sums (M, lines * columns) of a number a column (M, W) and a number a line (M, H)."""
     sums: Floats = lines[:, :, None] + columns[:, None, :]
-    return sums.reshape(len(lines), -1)
+    return sums.reshape(len(lines), lines.shape[1] * columns.shape[1])
 
 
 def _ground(style: Style, texture: Floats, size: int) -> Floats:
