@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
 import threading
@@ -149,6 +150,19 @@ def test_the_next_address_is_tried_and_all_failures_are_told(server: Server, tmp
 def test_no_bar_is_drawn_where_nobody_looks(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fetch(remote(server), tmp_path)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_with_the_name_is_drawn_on_a_terminal(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    fetch(remote(server), tmp_path)
+    assert "file.bin" in terminal.getvalue() and "300k" in terminal.getvalue()
 
 
 def test_of_two_that_want_a_file_one_fetches_it(server: Server, tmp_path: Path) -> None:

@@ -113,8 +113,9 @@ def test_no_two_properties_are_decided_by_the_same_number() -> None:
 def test_the_middle_digit_lies_nearest_to_the_middle(drawn: Glyphs) -> None:
     style = styles()
     y = np.zeros(len(style.font), dtype=np.int64)
-    for place in synthetic_digits._places(y, style, drawn)[1:]:
+    for side, place in zip((-1, 1), synthetic_digits._places(y, style, drawn)[1:], strict=True):
         rows = place.rows
+        assert (np.sign(place.along) == side).all()
         at = np.hypot(style.x - 16, style.y - 16)[rows]
         beside = np.hypot(
             style.x[rows] + place.along * style.cosine[rows] - 16, style.y[rows] + place.along * style.sine[rows] - 16
