@@ -38,6 +38,7 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
                                      {what}
        tlrun data show|check|prepare [KEY=VALUE ...]
                                      look at a pair before a run, find what is wrong with it, or make and fetch it
+       tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
        tlrun --version | --help
 
 examples:

@@ -122,6 +122,11 @@ def load_domain(config: PairSettings, role: Role) -> DomainData:
     return _domain(config, role, find_places(config)).load()
 
 
+def whereabouts(config: PairSettings, role: Role) -> str:
+    """Where one domain's rows are or what they are made from, without reading them. Raises ConfigError."""
+    return _domain(config, role, find_places(config)).whereabouts()
+
+
 def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
     settings = config.source if role == "source" else config.target
     domain: Domain = component_class("domain", settings.name, where=f"data.{role}")(settings, places)

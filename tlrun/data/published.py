@@ -55,6 +55,10 @@ class PublishedSet:
             )
         return found
 
+    def whereabouts(self, places: Places) -> str:
+        """The folders that hold the files. Raises ConfigError as `find` does."""
+        return ", ".join(dict.fromkeys(str(path.parent) for path in self.find(places).values()))
+
     def _look(self, folders: tuple[Path, ...]) -> dict[str, Path]:
         places = {name: [folder / name for folder in folders if (folder / name).is_file()] for name in self.files}
         return {name: paths[0] for name, paths in places.items() if paths}

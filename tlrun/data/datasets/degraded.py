@@ -34,9 +34,18 @@ class Degraded(Domain):
 
     config: Config
 
+    @property
+    def _sound(self) -> Domain:
+        """The domain as it was before."""
+        domain: Domain = component_class("domain", self.config.of.name)(self.config.of, self.places)
+        return domain
+
+    def whereabouts(self) -> str:
+        return f"{self.config.of.name}: {self._sound.whereabouts()}"
+
     def load(self) -> DomainData:
         config = self.config
-        sound: DomainData = component_class("domain", config.of.name)(config.of, self.places).load()
+        sound = self._sound.load()
         if sound.train.x.ndim != 4:
             raise ConfigError(
                 f"data: degraded is made of a domain of images, and the rows of {config.of.name} are features; choose "

@@ -24,6 +24,9 @@ class Digits(Domain):
 
     config: Config
 
+    def whereabouts(self) -> str:
+        return "shipped with scikit-learn"
+
     def load(self) -> DomainData:
         arrays = cached_arrays(self.places.cache, "digits", inputs={"reader": 1}, make=read)
         padded = self.config.frame == "padded"

@@ -33,6 +33,9 @@ class EmnistDigits(Domain):
     class Config(DomainSettings):
         pass
 
+    def whereabouts(self) -> str:
+        return PUBLISHED.whereabouts(self.places)
+
     def load(self) -> DomainData:
         path = PUBLISHED.find(self.places)[ARCHIVE]
         try:

@@ -30,6 +30,9 @@ class Fashion(Domain):
     class Config(DomainSettings):
         pass
 
+    def whereabouts(self) -> str:
+        return PUBLISHED.whereabouts(self.places)
+
     def load(self) -> DomainData:
         rows, notes = load_idx(PUBLISHED, self.places)
         origin = "Fashion-MNIST's original files (Xiao, Rasul and Vollgraf 2017; MIT), unchanged"

@@ -28,6 +28,9 @@ class Kmnist(Domain):
     class Config(DomainSettings):
         pass
 
+    def whereabouts(self) -> str:
+        return PUBLISHED.whereabouts(self.places)
+
     def load(self) -> DomainData:
         rows, notes = load_idx(PUBLISHED, self.places)
         origin = (

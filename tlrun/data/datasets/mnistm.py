@@ -63,6 +63,11 @@ class MnistM(Domain):
 
     config: Config
 
+    def whereabouts(self) -> str:
+        if self.config.resolved(self.places.root).images == "released":
+            return f"{self.places.root / 'mnist_m'}, as released"
+        return "made from photographs shipped with tlrun"
+
     def load(self) -> DomainData:
         images = self.config.resolved(self.places.root).images
         return self._released() if images == "released" else self._made()

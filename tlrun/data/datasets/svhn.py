@@ -33,6 +33,9 @@ class Svhn(Domain):
     class Config(DomainSettings):
         pass
 
+    def whereabouts(self) -> str:
+        return PUBLISHED.whereabouts(self.places)
+
     def load(self) -> DomainData:
         paths = PUBLISHED.find(self.places)
         rows: dict[Split, Rows] = {}

@@ -39,6 +39,9 @@ class Usps(Domain):
 
     config: Config
 
+    def whereabouts(self) -> str:
+        return PUBLISHED.whereabouts(self.places)
+
     def load(self) -> DomainData:
         paths = PUBLISHED.find(self.places)
         padded = self.config.frame == "padded"
