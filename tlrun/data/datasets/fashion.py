@@ -35,5 +35,5 @@ class Fashion(Domain):
 
     def load(self) -> DomainData:
         rows, notes = load_idx(PUBLISHED, self.places)
-        origin = "Fashion-MNIST's original files (Xiao, Rasul and Vollgraf 2017; MIT), unchanged"
+        origin = "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017; MIT), from its four files"
         return DomainData(CLASSES, rows["train"], rows["test"], origin, notes)

@@ -33,7 +33,5 @@ class Kmnist(Domain):
 
     def load(self) -> DomainData:
         rows, notes = load_idx(PUBLISHED, self.places)
-        origin = (
-            "KMNIST's original files (CODH, adapted from the Kuzushiji Dataset of NIJL et al.; CC BY-SA 4.0), unchanged"
-        )
+        origin = "KMNIST (CODH, adapted from the Kuzushiji Dataset of NIJL et al.; CC BY-SA 4.0), from its four files"
         return DomainData(CLASSES, rows["train"], rows["test"], origin, notes)
