@@ -228,14 +228,7 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """Plain values, to be typed by whoever needs more."""
-        text = files.read_bytes(self.config)
-        try:
-            content = OmegaConf.to_container(OmegaConf.create(text.decode()))
-        except Exception as error:  # the parser's errors have no base in common
-            raise files.damaged(self.config, str(error).splitlines()[0]) from error
-        if not isinstance(content, dict):
-            raise files.damaged(self.config, "not a mapping")
-        return {str(key): value for key, value in content.items()}
+        return files.read_yaml(self.config)
 
     def write_command(self, command: str) -> None:
         files.write_bytes(self.command, f"{command}\n".encode())
