@@ -1,0 +1,45 @@
+"""What came out: tables and pictures from any set of run folders, read through `tlrun/run.py` alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tlrun import files
+from tlrun.report import formats
+from tlrun.report.collect import collect
+from tlrun.report.groups import group
+from tlrun.report.tables import line_of, tables
+
+
+def report(paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | None) -> None:
+    """Reports on all finished runs under `paths`.
+
+    wanted: format (csv, markdown, latex, json) -> file, `-` for standard output, where the tables for people are shown
+    otherwise. plots: the folder for the pictures, None for no pictures. What is left out or goes wrong with a picture
+    is told on standard error. Raises ConfigError where there is no run, RunError where a file cannot be written.
+    """
+    collection = collect(paths)
+    for each in collection.left_out:
+        print(f"left out {each.path}: {each.reason}", file=sys.stderr)
+    groups = group(collection.runs)
+    lines = [line_of(each) for each in groups]
+    shown = tables(lines)
+    texts = {
+        "csv": lambda: formats.csv_text(lines),
+        "json": lambda: formats.json_text(lines, collection),
+        "markdown": lambda: formats.markdown(shown),
+        "latex": lambda: formats.latex(shown),
+    }
+    for name, place in wanted.items():
+        if place == "-":
+            print(texts[name](), end="", flush=True)
+        else:
+            files.write_bytes(Path(place), texts[name]().encode())
+    if "-" not in wanted.values():
+        print(formats.terminal(shown), end="", flush=True)
+    if plots is not None:
+        from tlrun.report.plots import draw
+
+        draw(groups, plots)
