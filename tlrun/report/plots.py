@@ -1,0 +1,63 @@
+"""All pictures of a report: which there are, how they are named, and that one which fails stops no other."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlrun.config import ConfigError
+from tlrun.files import RunError
+from tlrun.report import style
+from tlrun.report.bars import bars
+from tlrun.report.confusion import confusions
+from tlrun.report.curves import curves
+from tlrun.report.groups import Group
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CURVES, BARS, MATRICES = 8, 24, 9
+"""The most groups in one picture; more are spread over several."""
+
+
+def draw(groups: Sequence[Group], folder: Path) -> None:
+    """Draws every picture that the groups allow into the folder, as PNG and SVG, and names each on standard error.
+
+    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on.
+    """
+    with style.styled():
+        for pair, found in groupby(groups, key=lambda group: group.pair):
+            of_pair = list(found)
+            for name, kind, most in (
+                ("curves", curves, CURVES),
+                ("bars", bars, BARS),
+                ("confusion", confusions, MATRICES),
+            ):
+                _pages(name, kind, of_pair, most, folder, pair)
+
+
+def _pages(
+    name: str, kind: Callable[[Sequence[Group]], Figure], groups: Sequence[Group], most: int, folder: Path, pair: str
+) -> None:
+    pages = [groups[start : start + most] for start in range(0, len(groups), most)]
+    for number, page in enumerate(pages, start=1):
+        _draw(lambda page=page: kind(page), folder / file_name(pair, name, number if len(pages) > 1 else None))  # type: ignore[misc]
+
+
+def file_name(pair: str, picture: str, number: int | None = None) -> str:
+    """`<pair>-<picture>[-<number>]`, whatever letters the pair's name has."""
+    parts = [re.sub(r"[^\w.-]+", "_", pair), picture, *([] if number is None else [str(number)])]
+    return "-".join(parts)
+
+
+def _draw(picture: Callable[[], Figure], path: Path) -> None:
+    try:
+        written = style.save(picture(), path)
+    except (RunError, ConfigError) as error:
+        print(f"no picture {path.name}: {error}", file=sys.stderr)
+        return
+    print(f"wrote {' and '.join(map(str, written))}", file=sys.stderr)
