@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from tlrun import files
+from tlrun.config import ConfigError
 from tlrun.report import formats
 from tlrun.report.collect import collect
-from tlrun.report.groups import group
-from tlrun.report.tables import line_of, tables
+from tlrun.report.groups import Group, group
+from tlrun.report.planar import is_planar, svc_lines
+from tlrun.report.tables import Line, line_of, tables
 
 
 def report(paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | None) -> None:
@@ -24,7 +27,7 @@ def report(paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | No
     for each in collection.left_out:
         print(f"left out {each.path}: {each.reason}", file=sys.stderr)
     groups = group(collection.runs)
-    lines = [line_of(each) for each in groups]
+    lines = _lines(groups)
     shown = tables(lines)
     texts = {
         "csv": lambda: formats.csv_text(lines),
@@ -43,3 +46,17 @@ def report(paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | No
         from tlrun.report.plots import draw
 
         draw(groups, plots)
+
+
+def _lines(groups: Sequence[Group]) -> list[Line]:
+    """A line a group, and after each pair in the plane those of the SVC."""
+    lines: list[Line] = []
+    for _, found in groupby(groups, key=lambda each: each.pair):
+        of_pair = list(found)
+        lines += [line_of(each) for each in of_pair]
+        if is_planar(of_pair[0].runs[0]):
+            try:
+                lines += svc_lines(of_pair)
+            except (ConfigError, files.RunError) as error:
+                print(f"no SVC beside {of_pair[0].pair}: {error}", file=sys.stderr)
+    return lines

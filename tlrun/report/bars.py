@@ -35,7 +35,7 @@ def bars(groups: Sequence[Group]) -> Figure:
             end = high
         axes.text(end + 1.2, at, f"{mean:.1f}", va="center", fontsize=7, bbox={"fc": "white", "ec": "none", "pad": 0.8})
     handles = _references(axes, shown)
-    axes.set_yticks(range(len(shown)), [f"{group.label} (n = {len(group.runs)})" for group in shown])
+    axes.set_yticks(range(len(shown)), [style.wrapped(f"{group.label} (n = {len(group.runs)})", 40) for group in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 110)
     axes.set_xticks(range(0, 101, 20))

@@ -41,7 +41,7 @@ def matrices(panels: Sequence[tuple[str, Sequence[str], Any]]) -> Figure:
     """Panels of a title, class names (C,) and counts (C, C), true classes down; each row is shown as shares of it."""
     import numpy as np
 
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     side = style.WIDTH / max(2, columns)
     figure = style.figure(width=side * columns + 0.6, height=(side + 0.1) * rows)
@@ -54,10 +54,10 @@ def matrices(panels: Sequence[tuple[str, Sequence[str], Any]]) -> Figure:
         totals = counts.sum(axis=1, keepdims=True)
         shares = 100 * np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
         image = each.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-        each.set_title(title)
+        each.set_title(style.wrapped(title, 34))
         _name(each, classes, names_rows=at % columns == 0, names_columns=at + columns >= len(panels))
         if len(classes) <= NUMBERED:
-            _number(each, shares, size=min(8.0, 34 * side / 2.2 / len(classes)))
+            _number(each, shares, size=min(8.0, 22 * side / len(classes)))
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=25, pad=0.02)
     bar.set_label("share of the true class (%)")
     bar.outline.set_linewidth(0.4)

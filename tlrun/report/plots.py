@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -13,14 +14,18 @@ from tlrun.config import ConfigError
 from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.bars import bars
+from tlrun.report.collect import Run
 from tlrun.report.confusion import confusions
 from tlrun.report.curves import curves
+from tlrun.report.features import tsne_figure
 from tlrun.report.groups import Group
+from tlrun.report.planar import boundaries, is_planar
+from tlrun.report.verdicts import FIGURE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CURVES, BARS, MATRICES = 8, 24, 9
+CURVES, BARS, MATRICES, PANELS = 8, 24, 9, 10
 """The most groups in one picture; more are spread over several."""
 
 
@@ -38,6 +43,29 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
                 ("confusion", confusions, MATRICES),
             ):
                 _pages(name, kind, of_pair, most, folder, pair)
+            if is_planar(of_pair[0].runs[0]):
+                _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
+            if runs := with_floor(of_pair):
+                _draw(lambda runs=runs: tsne_figure(runs), folder / file_name(pair, "tsne"))  # type: ignore[misc]
+
+
+def with_floor(groups: Sequence[Group]) -> list[Run]:
+    """For t-SNE: a run of the method with the highest mean target accuracy, after its floor's run of the same seed.
+
+    Methods with a floor come first; empty where there is no method.
+    """
+    methods = [group for group in groups if group.role is None and group.figures(FIGURE)]
+    with_one = [group for group in methods if _common_seed(group) is not None]
+    if not methods:
+        return []
+    best = max(with_one or methods, key=lambda group: statistics.fmean(group.figures(FIGURE)))
+    seed = _common_seed(best)
+    return [best.runs[0]] if seed is None else [best.references["floor"].by_seed[seed], best.by_seed[seed]]
+
+
+def _common_seed(group: Group) -> int | None:
+    floor = group.references.get("floor")
+    return next((seed for seed in group.seeds if floor and seed in floor.by_seed), None)
 
 
 def _pages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tlrun import files
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 # Okabe and Ito 2008, https://jfly.uni-koeln.de/color/; yellow last, since it is faint on white.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -25,7 +26,7 @@ DOMAINS = {"source": (BLUE, "o"), "target": (VERMILLION, "^")}
 WIDTH = 6.5
 """Inches: the text width of a letter page with one-inch margins."""
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.size": 8.0,
     "axes.titlesize": 8.0,
     "axes.labelsize": 8.0,
@@ -104,14 +105,19 @@ def save(figure: Figure, path: Path, *, kinds: Sequence[str] = ("png", "svg")) -
     for kind in kinds:
         buffer = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)  # type: ignore[arg-type]
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
         written.append(path.with_name(f"{path.name}.{kind}"))
         files.write_bytes(written[-1], buffer.getvalue())
     return written
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+def legend_below(figure: Figure | SubFigure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """One legend under all panels, in as many columns as the width has room for."""
     longest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.45 + 0.068 * longest))))
+    columns = max(1, min(len(labels), int(WIDTH / (0.5 + 0.06 * longest))))
     figure.legend(list(handles), labels, loc="outside lower center", ncols=columns)
+
+
+def wrapped(label: str, width: int) -> str:
+    """The label on as many lines as it needs."""
+    return textwrap.fill(label, width, break_long_words=False, break_on_hyphens=False)
