@@ -34,6 +34,8 @@ came of it. Target labels never reach training or selection unless they are gran
 usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it was cut off
        tlrun -m [KEY=A,B ...]        a sweep: every combination, in order; finished runs are skipped
        tlrun list [WHAT]             what there is: {what}
+       tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
+                                     pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun --version | --help
 
 examples:
@@ -47,6 +49,9 @@ examples:
       any two domains, a longer run, on the GPU
   tlrun strategy=dann engine.epochs=1 run.require="target_test_accuracy>=0.5"
       for scripts: exit code 1 when the result is worse
+
+  tlrun report outputs --latex table.tex
+      show every method between its floor and its ceiling, with a verdict; write the table for a paper
 
 choices (GROUP=NAME):
 {groups}

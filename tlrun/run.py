@@ -57,7 +57,7 @@ FILES = {
     "predictions.csv": "each row of the target test split: label, prediction, confidence, class probabilities",
     "checkpoints/last.pt": "everything needed to go on: the truth of which metrics.csv is a copy",
     "checkpoints/best.pt": "the model that the selection rule chose",
-    "plots/": "pictures made from the other files",
+    "plots/": "with run.plots=true, curves.png and confusion.png, made from the other files",
     "log.txt": "what the run said, resumes appended",
     "status.json": "running, done, failed or interrupted, why, since when, by which process",
     "lock": "held while a process writes here; its text is that process and its host",

@@ -72,7 +72,8 @@ def read_config(folder: RunFolder) -> ExperimentConfig:
     """A run's settings, typed. Raises ConfigError where this version knows other ones, RunError as all readers."""
     content = folder.read_config()
     # Where a run wrote to decides no number, and its settings may be older than we are.
-    content["run"] = {"root": str(folder.path.parent), "fresh": False, "require": None, "checkpoint_seconds": 60.0}
+    own = {"root": str(folder.path.parent), "fresh": False, "require": None, "checkpoint_seconds": 60.0, "plots": False}
+    content["run"] = own
     return typed(content)
 
 

@@ -48,9 +48,8 @@ def run_curves(folder: RunFolder) -> Figure:
         accuracy.plot(
             shown["epoch"], 100 * shown[f"{domain}_test_accuracy"], color=colour, marker=marker, label=f"{domain} test"
         )
-    accuracy.axvline(
-        summary["selected_epoch"], color="0.4", ls=":", lw=1, zorder=0, label=f"selected ({summary['select']})"
-    )
+    if (chosen := summary["selected_epoch"]) is not None:
+        accuracy.axvline(chosen, color="0.4", ls=":", lw=1, zorder=0, label=f"selected ({summary['select']})")
     for each, title in ((loss, "training loss"), (accuracy, "accuracy (%)")):
         _dress(each, int(metrics["epoch"].max()))
         each.set_title(title)

@@ -28,7 +28,8 @@ def tsne_figure(runs: Sequence[Run]) -> Figure:
     from tlrun.trained import load_trained
 
     figure = style.figure(height=0.7 + 2 * style.WIDTH / max(2, len(runs)))
-    upper, lower = figure.subfigures(2, 1)
+    halves: Any = figure.subfigures(2, 1)
+    upper, lower = halves
     by_class, by_domain = (each.subplots(1, len(runs), squeeze=False)[0] for each in (upper, lower))
     pair = None
     for at, run in enumerate(runs):

@@ -123,12 +123,16 @@ def boundaries(groups: Sequence[Group]) -> Figure:
     panels: list[tuple[str, DomainPair, Any]] = []
     for group in groups:
         trained = load_trained(group.runs[0].folder)
-        panels.append((group.label, trained.pair, _asked(trained)))
+        panels.append((f"{group.label}, seed {group.seeds[0]}", trained.pair, _asked(trained)))
     svcs = {svc.name: (svc, pair) for svc, pair in fitted([Group(group.runs[:1]) for group in reversed(groups)])}
-    panels += [(name, svcs[name][1], svcs[name][0].model.predict) for name in (DIRECT, SCRATCH) if name in svcs]
+    panels += [
+        (f"{name}, seed {svcs[name][0].seed}", svcs[name][1], svcs[name][0].model.predict)
+        for name in (DIRECT, SCRATCH)
+        if name in svcs
+    ]
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = style.figure(width=style.WIDTH, height=0.5 + rows * style.WIDTH / max(2, columns) * 0.92)
+    figure = style.figure(width=style.WIDTH, height=0.5 + rows * style.WIDTH / max(2, columns) * 0.84)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     handles: list[Any] = []
     for at, each in enumerate(axes.flat):

@@ -15,11 +15,11 @@ from tlrun import files
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/; yellow last, since it is faint on white.
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/; their yellow is faint on white, so the last class is darker.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-SKY, PURPLE, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#000000"
+SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
 METHODS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-CLASSES = (*METHODS, BLACK, YELLOW, "#999999", "#7A4B00")
+CLASSES = (*METHODS, BLACK, "#999999", "#7A4B00", "#B5A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 DOMAINS = {"source": (BLUE, "o"), "target": (VERMILLION, "^")}
 
@@ -115,7 +115,7 @@ def legend_below(figure: Figure | SubFigure, handles: Sequence[Any], labels: Seq
     """One legend under all panels, in as many columns as the width has room for."""
     longest = max((len(label) for label in labels), default=1)
     columns = max(1, min(len(labels), int(WIDTH / (0.5 + 0.06 * longest))))
-    figure.legend(list(handles), labels, loc="outside lower center", ncols=columns)
+    figure.legend(list(handles), labels, loc="outside lower center", ncols=columns, markerscale=1.6)
 
 
 def wrapped(label: str, width: int) -> str:
