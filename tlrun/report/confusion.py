@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 NUMBERED = 12
 """Up to so many classes, every cell says its number."""
-TICKS = 20
+TICKS = 12
 """At most so many classes are named on an axis; of more, every second, fifth, ... one."""
+WIDE = 30
+"""From so many classes on, a picture has two columns of panels instead of three."""
 
 
 def confusions(groups: Sequence[Group]) -> Figure:
@@ -41,10 +43,14 @@ def matrices(panels: Sequence[tuple[str, Sequence[str], Any]]) -> Figure:
     """Panels of a title, class names (C,) and counts (C, C), true classes down; each row is shown as shares of it."""
     import numpy as np
 
-    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    largest = max(len(classes) for _, classes, _ in panels)
+    columns = min(2 if len(panels) == 4 or largest >= WIDE else 3, len(panels))
     rows = math.ceil(len(panels) / columns)
     side = style.WIDTH / max(2, columns)
-    figure = style.figure(width=side * columns + 0.6, height=(side + 0.1) * rows)
+    longest = max(len(_cut(name)) for _, classes, _ in panels for name in classes)
+    lines = max(style.wrapped(title, 34).count("\n") + 1 for title, _, _ in panels)
+    height = rows * (side + 0.1 + 0.14 * lines) + 0.4 + 0.055 * longest
+    figure = style.figure(width=side * columns + 0.7 + 0.055 * longest, height=height)
     axes = figure.subplots(rows, columns, squeeze=False)
     for at, each in enumerate(axes.flat):
         if at >= len(panels):
@@ -103,4 +109,5 @@ def _places(count: int) -> list[tuple[int, int]]:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= 14 else f"{name[:13]}…"
+    """Of a long name, its beginning and its end: either may be what tells it from others."""
+    return name if len(name) <= 14 else f"{name[:7]}…{name[-6:]}"

@@ -37,8 +37,9 @@ def curves(groups: Sequence[Group]) -> Figure:
 def run_curves(folder: RunFolder) -> Figure:
     """One run: its loss, and its accuracy on both domains, with the epoch that its selection rule chose."""
     metrics, summary = folder.read_metrics(), folder.read_summary()
-    figure = style.figure()
-    loss, accuracy = figure.subplots(1, 2)
+    figure = style.figure(height=3.1)
+    halves: Any = figure.subfigures(1, 2)
+    loss, accuracy = (half.subplots() for half in halves)
     terms = ["loss", *(name for name in metrics.columns if name.startswith("loss_"))]
     terms = terms[:1] if len(terms) == 2 else terms  # one term is the loss
     for look, term in zip(style.lines(["run"] * len(terms)), terms, strict=True):
@@ -50,10 +51,11 @@ def run_curves(folder: RunFolder) -> Figure:
         )
     if (chosen := summary["selected_epoch"]) is not None:
         accuracy.axvline(chosen, color="0.4", ls=":", lw=1, zorder=0, label=f"selected ({summary['select']})")
-    for each, title in ((loss, "training loss"), (accuracy, "accuracy (%)")):
+    for half, each, title in zip(halves, (loss, accuracy), ("training loss", "accuracy (%)"), strict=True):
         _dress(each, int(metrics["epoch"].max()))
         each.set_title(title)
-        each.legend()
+        handles, labels = each.get_legend_handles_labels()
+        style.legend_below(half, handles, labels, width=style.WIDTH / 2)
     loss.set_ylim(bottom=min(0.0, loss.get_ylim()[0]))
     accuracy.set_ylim(top=102)
     return figure

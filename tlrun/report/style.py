@@ -111,10 +111,12 @@ def save(figure: Figure, path: Path, *, kinds: Sequence[str] = ("png", "svg")) -
     return written
 
 
-def legend_below(figure: Figure | SubFigure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """One legend under all panels, in as many columns as the width has room for."""
+def legend_below(
+    figure: Figure | SubFigure, handles: Sequence[Any], labels: Sequence[str], *, width: float = WIDTH
+) -> None:
+    """One legend under all panels, in as many columns as the width in inches has room for."""
     longest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(WIDTH / (0.5 + 0.06 * longest))))
+    columns = max(1, min(len(labels), int(width / (0.5 + 0.06 * longest))))
     figure.legend(list(handles), labels, loc="outside lower center", ncols=columns, markerscale=1.6)
 
 
