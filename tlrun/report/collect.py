@@ -77,10 +77,11 @@ def collect(paths: Sequence[Path]) -> Collection:
     runs: dict[str, Run] = {}
     left_out: list[LeftOut] = []
     seen: set[Path] = set()
+    taken: list[Path] = []
     for path in paths:
-        found = path.resolve() in seen
+        known = len(taken)
         for folder in candidates(path, seen):
-            found = True
+            taken.append(folder.resolve())
             try:
                 run = read_run(RunFolder(folder))
             except RunError as error:
@@ -89,7 +90,7 @@ def collect(paths: Sequence[Path]) -> Collection:
             first = runs.setdefault(str(run.summary["digest"]), run)
             if first is not run:
                 left_out.append(LeftOut(folder, f"the same run as {first.folder.path}"))
-        if not found:
+        if len(taken) == known and not any(each.is_relative_to(path.resolve()) for each in taken):
             left_out.append(LeftOut(path, "no run folder in it"))
     if not runs:
         told = [f"  {each.path}: {each.reason}" for each in left_out]
