@@ -33,12 +33,14 @@ def found(tmp_path: Path) -> list[Group]:
 
 def overlapping(figure: Any) -> list[tuple[str, str]]:
     """Pairs of texts that lie upon each other, and texts that leave the page, when the figure is drawn."""
+    from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
     FigureCanvasAgg(figure).draw()
     texts = [each for each in figure.findobj(Text) if each.get_visible() and each.get_text().strip()]
-    texts = [each for each in texts if each.axes is None or each.axes.get_visible()]
+    unseen = {id(text) for axes in figure.findobj(Axes) for text in _ticks_out_of_view(axes)}
+    texts = [each for each in texts if id(each) not in unseen and (each.axes is None or each.axes.get_visible())]
     boxes = [(each.get_text(), each.get_window_extent().padded(-1)) for each in texts]
     page = figure.bbox.padded(1)
     problems = [(name, "page") for name, box in boxes if not (page.x0 <= box.x0 and box.x1 <= page.x1)]
@@ -48,6 +50,18 @@ def overlapping(figure: Any) -> list[tuple[str, str]]:
         for number, (name, box) in enumerate(boxes)
         for other, another in boxes[:number]
         if box.overlaps(another)
+    ]
+
+
+def _ticks_out_of_view(axes: Any) -> list[Any]:
+    """Labels that matplotlib makes and does not draw."""
+    ticks = [(axis, tick) for axis in (axes.xaxis, axes.yaxis) for tick in axis.get_major_ticks()]
+    views = [(sorted(axis.get_view_interval()), tick) for axis, tick in ticks]
+    return [
+        label
+        for (low, high), tick in views
+        if not low <= tick.get_loc() <= high
+        for label in (tick.label1, tick.label2)
     ]
 
 
