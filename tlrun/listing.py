@@ -50,8 +50,6 @@ examples:
   tlrun strategy=dann engine.epochs=1 run.require="target_test_accuracy>=0.5"
       for scripts: exit code 1 when the result is worse
 
-  tlrun report outputs --latex table.tex
-      show every method between its floor and its ceiling, with a verdict; write the table for a paper
 
 choices (GROUP=NAME):
 {groups}
