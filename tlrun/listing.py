@@ -50,7 +50,6 @@ examples:
   tlrun strategy=dann engine.epochs=1 run.require="target_test_accuracy>=0.5"
       for scripts: exit code 1 when the result is worse
 
-
 choices (GROUP=NAME):
 {groups}
 

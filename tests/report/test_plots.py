@@ -18,7 +18,7 @@ from tlrun.report.confusion import confusions, matrices
 from tlrun.report.curves import curves, run_curves
 from tlrun.report.features import embed
 from tlrun.report.groups import Group, group
-from tlrun.report.plots import draw, file_name, with_floor
+from tlrun.report.plots import draw, file_name, spread, with_floor
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +153,17 @@ def test_many_groups_are_spread_over_several_pictures(finished: Finished, tmp_pa
     draw(found(tmp_path / "runs"), tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out").iterdir()}
     assert names == {"mnist_usps-curves-1", "mnist_usps-curves-2", "mnist_usps-bars", "mnist_usps-confusion"}
+
+
+def test_every_picture_of_many_repeats_the_few_references(finished: Finished, tmp_path: Path) -> None:
+    for strategy in ("source_only", "target_only", *(f"dann optim.lr={1 + number}" for number in range(5))):
+        finished(*strategy.split())
+    pages = spread(found(tmp_path), 4)
+    assert [[(group.strategy, group.settings["optim.lr"]) for group in page] for page in pages] == [
+        [("source_only", 0.002), ("dann", low), *([("dann", low + 1)] if low < 5 else []), ("target_only", 0.002)]
+        for low in (1, 3, 5)
+    ]
+    assert len(spread(found(tmp_path)[:4], 4)) == 1
 
 
 def test_pictures_have_names_that_every_system_takes() -> None:

@@ -49,6 +49,19 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
                 _draw(lambda runs=runs: tsne_figure(runs), folder / file_name(pair, "tsne"))  # type: ignore[misc]
 
 
+def spread(groups: Sequence[Group], most: int) -> list[list[Group]]:
+    """The groups on pages of at most `most`, each of which repeats the references where there are few of them."""
+    references = [group for group in groups if group.role]
+    if len(groups) <= most or len(references) > most // 2:
+        return [list(groups[start : start + most]) for start in range(0, len(groups), most)]
+    methods = [group for group in groups if not group.role]
+    pages = []
+    for start in range(0, len(methods), most - len(references)):
+        chosen = {id(each) for each in (*references, *methods[start : start + most - len(references)])}
+        pages.append([group for group in groups if id(group) in chosen])
+    return pages
+
+
 def with_floor(groups: Sequence[Group]) -> list[Run]:
     """For t-SNE: a run of the method with the highest mean target accuracy, after its floor's run of the same seed.
 
@@ -71,7 +84,7 @@ def _common_seed(group: Group) -> int | None:
 def _pages(
     name: str, kind: Callable[[Sequence[Group]], Figure], groups: Sequence[Group], most: int, folder: Path, pair: str
 ) -> None:
-    pages = [groups[start : start + most] for start in range(0, len(groups), most)]
+    pages = spread(groups, most)
     for number, page in enumerate(pages, start=1):
         _draw(lambda page=page: kind(page), folder / file_name(pair, name, number if len(pages) > 1 else None))  # type: ignore[misc]
 
