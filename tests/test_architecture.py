@@ -28,6 +28,8 @@ ALLOWED = {
     "engine": {"batch", "config", "build", "data", "engine", "files", "losses", "layers", "metrics", "models", "run",
                "strategies"},
     "resolve": {"config", "engine", "run"},
+    "trained": {"batch", "build", "config", "data", "engine", "files", "models", "run", "strategies"},
+    "report": {"config", "data", "files", "metrics", "run", "trained"},
 }  # fmt: skip
 """What each room may import of tlrun; a room that is not named here may import all."""
 

@@ -39,7 +39,7 @@ engine: {epochs: 10, steps_per_epoch: null, batch_size: 64, eval_batch_size: 512
   precision: fp32, evaluate_every: 1, select: source_val, early_stop: {metric: null, patience: 3}}
 augment: {shift: 2, contrast: 0, albumentations: [{_target_: Blur, p: 1, "on": true}]}
 device: {name: cpu, threads: 2}
-run: {root: outputs, fresh: false, require: null, checkpoint_seconds: 60}
+run: {root: outputs, fresh: false, require: null, checkpoint_seconds: 60, plots: false}
 """
 
 

@@ -286,6 +286,7 @@ class RunSettings(Settings):
     fresh: bool
     require: str | None
     checkpoint_seconds: NonNegative
+    plots: bool
 
 
 class PretrainSettings(Settings):

@@ -56,6 +56,8 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
         if config.run.fresh:
             folder.clear()
         if folder.state() == "done":
+            if config.run.plots and not folder.plots.is_dir():  # asked for only now
+                _draw(folder)
             return _outcome(config, folder, "already done")
         with folder.logging(), _status(folder):
             folder.write_config(config)
@@ -83,6 +85,19 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     )
     engine.fit()
     finish(engine, pretrain_seconds=source.summary["seconds"] if source else None)
+    if config.run.plots:
+        _draw(folder)
+
+
+def _draw(folder: RunFolder) -> None:
+    """Pictures of a finished run, from its files. They cost no run: one that fails is a warning."""
+    try:
+        from tlrun.report import confusion, curves
+
+        curves.write_run(folder)
+        confusion.write_run(folder)
+    except Exception as error:
+        log.warning("no pictures in %s: %s: %s", folder.plots, type(error).__name__, error)
 
 
 def build_engine(

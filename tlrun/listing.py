@@ -39,6 +39,8 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun data show|check|prepare [KEY=VALUE ...]
                                      look at a pair before a run, find what is wrong with it, or make and fetch it
        tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
+       tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
+                                     pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun --version | --help
 
 examples:

@@ -57,7 +57,7 @@ FILES = {
     "predictions.csv": "each row of the target test split: label, prediction, confidence, class probabilities",
     "checkpoints/last.pt": "everything needed to go on: the truth of which metrics.csv is a copy",
     "checkpoints/best.pt": "the model that the selection rule chose",
-    "plots/": "pictures made from the other files",
+    "plots/": "with run.plots=true, curves.png and confusion.png, made from the other files",
     "log.txt": "what the run said, resumes appended",
     "status.json": "running, done, failed or interrupted, why, since when, by which process",
     "lock": "held while a process writes here; its text is that process and its host",
@@ -231,14 +231,7 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """Plain values, to be typed by whoever needs more."""
-        text = files.read_bytes(self.config)
-        try:
-            content = OmegaConf.to_container(OmegaConf.create(text.decode()))
-        except Exception as error:  # the parser's errors have no base in common
-            raise files.damaged(self.config, str(error).splitlines()[0]) from error
-        if not isinstance(content, dict):
-            raise files.damaged(self.config, "not a mapping")
-        return {str(key): value for key, value in content.items()}
+        return files.read_yaml(self.config)
 
     def write_command(self, command: str) -> None:
         files.write_bytes(self.command, f"{command}\n".encode())

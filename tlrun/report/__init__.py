@@ -1,1 +1,1 @@
-"""Tables and pictures of finished runs and of data, read through `run.py` and `data/`."""
+"""Tables and pictures: of finished runs, read through `tlrun/run.py`, and of data before a run."""

@@ -1,0 +1,104 @@
+"""All pictures of a report: which there are, how they are named, and that one which fails stops no other."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlrun.config import ConfigError
+from tlrun.files import RunError
+from tlrun.report import style
+from tlrun.report.bars import bars
+from tlrun.report.collect import Run
+from tlrun.report.confusion import confusions
+from tlrun.report.curves import curves
+from tlrun.report.features import tsne_figure
+from tlrun.report.groups import Group
+from tlrun.report.planar import boundaries, is_planar
+from tlrun.report.verdicts import FIGURE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CURVES, BARS, MATRICES, PANELS = 8, 24, 9, 10
+"""The most groups in one picture; more are spread over several."""
+
+
+def draw(groups: Sequence[Group], folder: Path) -> None:
+    """Draws every picture that the groups allow into the folder, as PNG and SVG, and names each on standard error.
+
+    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on.
+    """
+    with style.styled():
+        for pair, found in groupby(groups, key=lambda group: group.pair):
+            of_pair = list(found)
+            for name, kind, most in (
+                ("curves", curves, CURVES),
+                ("bars", bars, BARS),
+                ("confusion", confusions, MATRICES),
+            ):
+                _pages(name, kind, of_pair, most, folder, pair)
+            if is_planar(of_pair[0].runs[0]):
+                _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
+            if runs := with_floor(of_pair):
+                _draw(lambda runs=runs: tsne_figure(runs), folder / file_name(pair, "tsne"))  # type: ignore[misc]
+
+
+def spread(groups: Sequence[Group], most: int) -> list[list[Group]]:
+    """The groups on pages of at most `most`, each of which repeats the references where there are few of them."""
+    references = [group for group in groups if group.role]
+    if len(groups) <= most or len(references) > most // 2:
+        return [list(groups[start : start + most]) for start in range(0, len(groups), most)]
+    methods = [group for group in groups if not group.role]
+    pages = []
+    for start in range(0, len(methods), most - len(references)):
+        chosen = {id(each) for each in (*references, *methods[start : start + most - len(references)])}
+        pages.append([group for group in groups if id(group) in chosen])
+    return pages
+
+
+def with_floor(groups: Sequence[Group]) -> list[Run]:
+    """For t-SNE: a run of the method with the highest mean target accuracy, after its floor's run of the same seed.
+
+    Methods with a floor come first; empty where there is no method.
+    """
+    methods = [group for group in groups if group.role is None and group.figures(FIGURE)]
+    with_one = [group for group in methods if _common_seed(group) is not None]
+    if not methods:
+        return []
+    best = max(with_one or methods, key=lambda group: statistics.fmean(group.figures(FIGURE)))
+    seed = _common_seed(best)
+    return [best.runs[0]] if seed is None else [best.references["floor"].by_seed[seed], best.by_seed[seed]]
+
+
+def _common_seed(group: Group) -> int | None:
+    floor = group.references.get("floor")
+    return next((seed for seed in group.seeds if floor and seed in floor.by_seed), None)
+
+
+def _pages(
+    name: str, kind: Callable[[Sequence[Group]], Figure], groups: Sequence[Group], most: int, folder: Path, pair: str
+) -> None:
+    pages = spread(groups, most)
+    for number, page in enumerate(pages, start=1):
+        _draw(lambda page=page: kind(page), folder / file_name(pair, name, number if len(pages) > 1 else None))  # type: ignore[misc]
+
+
+def file_name(pair: str, picture: str, number: int | None = None) -> str:
+    """`<pair>-<picture>[-<number>]`, whatever letters the pair's name has."""
+    parts = [re.sub(r"[^\w.-]+", "_", pair), picture, *([] if number is None else [str(number)])]
+    return "-".join(parts)
+
+
+def _draw(picture: Callable[[], Figure], path: Path) -> None:
+    try:
+        written = style.save(picture(), path)
+    except (RunError, ConfigError) as error:
+        print(f"no picture {path.name}: {error}", file=sys.stderr)
+        return
+    print(f"wrote {' and '.join(map(str, written))}", file=sys.stderr)

@@ -1,0 +1,37 @@
+"""`tlrun report PATH...`: tables and pictures from any set of run folders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tlrun import files
+from tlrun.config import ConfigError
+from tlrun.verbs import Parser
+
+FORMATS = ("csv", "markdown", "latex", "json")
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the tables, or writes them where told to, then draws the pictures.
+
+    Returns 0 where there is anything to report. Raises ConfigError where there is not, or an option is wrong.
+    """
+    parser = Parser(prog="tlrun report", add_help=False)
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    parser.add_argument("--out", type=Path, default=Path("report"))
+    parser.add_argument("--no-plots", action="store_true")
+    for name in FORMATS:
+        parser.add_argument(f"--{name}", metavar="FILE")
+    chosen = parser.parse_args(arguments)
+    wanted = {name: getattr(chosen, name) for name in FORMATS if getattr(chosen, name) is not None}
+    if len(to_stdout := [f"--{name}" for name, place in wanted.items() if place == "-"]) > 1:
+        raise ConfigError(f"report: {' and '.join(to_stdout)} cannot both go to standard output")
+    from tlrun.report.report import report
+
+    try:
+        report(chosen.paths, wanted, plots=None if chosen.no_plots else chosen.out)
+    except files.RunError as error:  # a table cannot be written
+        print(error, file=sys.stderr)
+        return 1
+    return 0
