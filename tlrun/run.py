@@ -106,6 +106,12 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
     "transfer_alive": (dict, "by transfer term, its largest gradient norm at the features"),
     "discriminator_accuracy": (float, "domains told apart at the end; null without a discriminator"),
     "largest_class_share": (float, "share of target validation predictions that fall in one class"),
+    "twin_rows": (
+        int,
+        "test rows that both domains show, as a digit and its degraded twin; null where they share none",
+    ),
+    "twin_agreement": (float, "share of these that get the same prediction in both domains"),
+    "twin_cosine": (float, "mean cosine of their two feature vectors, in [-1, 1]"),
     "warnings": (list, "what a reader of the numbers should know, a sentence each"),
 }
 """The fields of summary.json in order: type (each may be null) and meaning."""

@@ -29,6 +29,9 @@ class Degraded(Domain):
         kind: Literal["blur", "noise", "low_light", "occlusion", "jpeg", "low_resolution"]
         severity: Annotated[int, Field(ge=1, le=5)]
 
+        def repeats(self, other: DomainSettings) -> bool:
+            return other == self.of
+
         def resolved(self, root: Path) -> Self:
             return self.model_copy(update={"of": self.of.resolved(root)})
 

@@ -54,6 +54,9 @@ class MnistM(Domain):
         }
         """The ways in which the released set may lie in the folder mnist_m of the data root."""
 
+        def repeats(self, other: DomainSettings) -> bool:
+            return other.name == "mnist"
+
         def resolved(self, root: Path) -> Self:
             """`auto` is `released` as soon as any piece of that set is there: half a set is an error when loaded."""
             if self.images != "auto":
