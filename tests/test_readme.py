@@ -1,0 +1,77 @@
+"""README: its tables are those of the code, and every command in it is a right one."""
+
+from __future__ import annotations
+
+import bz2
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tlrun.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line.split("  #")[0].strip() for line in README.splitlines() if line.startswith("    tlrun ")]
+SMALL = (
+    *("engine.epochs=2", "engine.steps_per_epoch=2", "engine.batch_size=8", "pretrain.engine.epochs=1"),
+    *("pretrain.engine.steps_per_epoch=2", "pretrain.engine.batch_size=8", "device=cpu", "device.threads=1"),
+    *("data.source_rows=200", "data.target_rows=200", "model=lenet"),
+)
+
+
+def test_the_tables_are_what_the_script_writes() -> None:
+    with_tables = runpy.run_path(str(ROOT / "scripts" / "readme_tables.py"))["with_tables"]
+    assert with_tables(README) == README
+    assert {"strategies", "pairs", "domains", "models"} == set(re.findall(r"<!-- tlrun list (\w+) -->", README))
+
+
+def test_the_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(pictures) >= 2
+    assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_scripts_are_there() -> None:
+    scripts = set(re.findall(r"`(scripts/[\w./]+)", README))
+    assert scripts
+    assert all((ROOT / script).exists() for script in scripts)
+
+
+def put_usps(folder: Path) -> None:
+    """USPS in its two files' format, with thirty blank images a class."""
+    lines = []
+    for label in range(1, 11):
+        for row in range(30):
+            shade = np.linspace(-1, 1, 256).round(2) * (row - 15) / 15
+            lines.append(f"{label} " + " ".join(f"{place}:{value:.3f}" for place, value in enumerate(shade, start=1)))
+    folder.mkdir(parents=True)
+    for name in ("usps.bz2", "usps.t.bz2"):
+        (folder / name).write_bytes(bz2.compress("\n".join(lines).encode()))
+
+
+@pytest.mark.slow
+def test_every_command_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with a few steps on a few rows, in the order of the page, so that there is something to report."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLRUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TLRUN_DATA", str(tmp_path / "data"))
+    put_usps(tmp_path / "data" / "usps")
+    assert len(COMMANDS) >= 12
+    for command in COMMANDS:
+        arguments = shlex.split(command)[1:]
+        trains = arguments[0] not in ("list", "data", "doctor", "report")
+        if trains:
+            fewer = [re.sub(r"^seed=0,1,2$", "seed=0", argument) for argument in arguments]
+            arguments = [*fewer, *(each for each in SMALL if not command.endswith(f" {each}"))]
+        code = main(arguments)
+        said = capsys.readouterr()
+        expected = (0, 1) if "run.require" in command or arguments[:2] == ["data", "check"] else (0,)
+        assert code in expected, f"{command}\n{said.err}"
+    assert len(list((tmp_path / "report").glob("*.png"))) >= 4
+    assert (tmp_path / "data_mnist_mnistm.png").is_file()
