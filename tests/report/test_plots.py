@@ -226,3 +226,18 @@ def test_embedding_keeps_clusters_apart_and_is_the_same_every_time() -> None:
     spread = np.linalg.norm(points.reshape(3, 30, 2) - middles[:, None], axis=2).mean()
     apart = min(np.linalg.norm(middles[one] - middles[two]) for one, two in ((0, 1), (0, 2), (1, 2)))
     assert apart > 3 * spread
+
+
+def test_a_method_has_the_same_colour_in_every_picture_of_its_pair(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib.colors
+
+    for rate in range(9):
+        finished("dann", f"optim.lr={1 + rate}")
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(style, "save", lambda figure, path: drawn.setdefault(path.name, figure) and [path])
+    draw(found(tmp_path / "runs"), tmp_path / "out")
+    curve = drawn["mnist_usps-curves-2"].axes[0].lines[0].get_color()
+    bar = drawn["mnist_usps-bars"].axes[0].patches[8].get_facecolor()
+    assert matplotlib.colors.to_rgba(curve) == bar == matplotlib.colors.to_rgba(style.METHODS[8 % 6])
