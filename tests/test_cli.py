@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tlrun import cli, experiment
+from tlrun import cli, experiment, rehearsal
 from tlrun.compose import Request, plan
 from tlrun.config import RULES, ConfigError, ExperimentConfig
 from tlrun.experiment import Outcome
@@ -48,6 +48,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return Outcome(Path("outputs") / f"{config.strategy.name}-{config.seed}", summary, "done", unmet)
 
     monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(rehearsal, "rehearse", lambda configs: [[] for _ in configs])
     return seen
 
 
@@ -179,11 +180,16 @@ def test_a_missed_requirement_ends_with_1(tlrun: Callable[..., tuple[int, str, s
     assert runs.commands == ["tlrun 'run.require=target_test_accuracy>=0.7'"]
 
 
+@pytest.mark.parametrize("terminated", [False, True])
 def test_an_interrupted_sweep_stops_there_and_says_how_to_go_on(
-    tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace
+    tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, terminated: bool
 ) -> None:
     def act(config: ExperimentConfig) -> None:
-        raise KeyboardInterrupt
+        if not terminated:
+            raise KeyboardInterrupt
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)  # what is not would end the process without a word
+        handler(signal.SIGTERM, None)
 
     runs.act = act
     code, out, err = tlrun("-m", "seed=0,1")
@@ -223,13 +229,17 @@ def test_mistakes_start_nothing(tlrun: Callable[..., tuple[int, str, str]], runs
     [
         (("lst",), "lst: no such verb; did you mean list?\n"),
         (("list", "stratgies"), "list stratgies: no such list; did you mean strategies? (choices: domains, pairs, "
-                                "strategies, models, optimizers, schedules, rules)\n"),
+                                "strategies, models, optimizers, schedules, experiments, rules)\n"),
         (("list", "a", "b"), "tlrun list: unrecognized arguments: b\n"),
         (("--cfg",), "tlrun: argument --cfg/-c: expected one argument\n"),
         (("-m", "--cfg", "job"), "--cfg and --info show one run; leave -m out\n"),
         (("--config-path", "x"), "--config-path and --experimental-rerun: not offered; your own YAML goes in with "
                                  "--config-dir DIR\n"),
         (("--config-dir", "nowhere"), "--config-dir nowhere: no such folder\n"),
+        (("list", "--config-dir", "nowhere"), "--config-dir nowhere: no such folder\n"),
+        (("-sc",), "-sc: needs install=bash, install=zsh or install=fish; the same with uninstall=\n"),
+        (("-sc", "install=tcsh"), "-sc: needs install=bash, install=zsh or install=fish; the same with uninstall=\n"),
+        (("--cfg", "job", "-p", "optm"), "package 'optm' not found in config\n"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_says_what_is_wrong(
@@ -355,10 +365,11 @@ def test_the_shell_completes_groups_and_keys() -> None:
     assert "complete" in in_a_process("-sc", "install=bash").stdout
 
 
-def test_a_reader_that_closes_early_is_no_error() -> None:
+@pytest.mark.parametrize("arguments", [("list",), ("--info", "defaults"), ("-sc", "install=bash")])
+def test_a_reader_that_closes_early_is_no_error(arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "tlrun", "list"]
+    command = [sys.executable, "-m", "tlrun", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     os.close(writing)

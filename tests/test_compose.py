@@ -58,6 +58,12 @@ def test_a_sweep_is_every_combination_in_the_order_given() -> None:
     )
     assert found.multirun
     assert found.hides_sweep_dir
+    assert [(each.strategy.name, each.seed) for each in found.here] == [
+        ("source_only", 0),
+        ("source_only", 1),
+        ("mmd", 0),
+        ("mmd", 1),
+    ]
 
 
 def test_globs_and_ranges_are_spread() -> None:
@@ -189,7 +195,8 @@ def test_settings_from_a_folder_of_the_user_are_taken_and_checked(own: Path) -> 
         "seed: must be a whole number, got 'x'",
     ]
     found = problems("strategy=broken", "seed=x", config_dir=own)
-    assert found[0].startswith("strategy=broken: while parsing")
+    broken = own / "strategy" / "broken.yaml"
+    assert found[0].startswith(f"strategy=broken: {broken}, line 3: expected ',' or ']'")
     assert found[1] == "seed: must be a whole number, got 'x'"
     assert problems(f"hydra.searchpath=[file://{own}]", "strategy=mine", "optim.lrr=1") == [
         "optim.lrr=1: unknown key; did you mean optim.lr?"

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from tlrun.build import component_names, settings_class, typed
 from tlrun.compose import Request, plan
 from tlrun.config import ConfigError, ExperimentConfig, Settings
+from tlrun.listing import heading
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
@@ -59,11 +60,8 @@ def test_there_are_configs() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_begins_with_a_heading_that_list_can_show(name: str) -> None:
-    text = (CONFIGS / name).read_text()
-    heading = text.splitlines()[0]
-    assert heading.startswith("# ")
-    assert 5 <= len(heading.removeprefix("# ")) <= 120
-    assert text.endswith("\n")
+    assert 5 <= len(heading(CONFIGS / name)) <= 120
+    assert (CONFIGS / name).read_text().endswith("\n")
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -76,7 +74,7 @@ def test_an_option_composes_and_types_without_a_key_too_many_or_too_few(
     group, _, option = name.removesuffix(".yaml").rpartition("/")
     written = yaml.safe_load((CONFIGS / name).read_text()) or {}
     place = typed_config.to_dict()
-    for part in ("data", "source") if group == "domain" else (group,):
+    for part in {"domain": ("data", "source"), "experiment": ()}.get(group, (group,)):
         place = place[part]
     for key, value in written.items():
         if key != "defaults" and not isinstance(value, dict) and value != "???" and "${" not in str(value):

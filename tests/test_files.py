@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from tests.forked import child
 from tlrun import files, run
+from tlrun.config import ConfigError
 from tlrun.run import RunError, RunFolder, load_checkpoint, save_checkpoint
 
 # Newer Pythons warn of fork in a process with threads; the children here only write files. And they would wait for
@@ -265,6 +266,20 @@ def test_log_is_appended_and_the_logger_left_as_it_was(tmp_path: Path) -> None:
     assert (package.level, list(package.handlers)) == before
     lines = folder.log.read_text().splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == ["INFO first line", "INFO second line"]
+
+
+def test_error_that_ends_a_run_is_in_its_log_with_a_traceback_unless_it_was_foreseen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder(tmp_path)
+    for error in (RunError("the disk is full"), ConfigError("seed: too large"), ZeroDivisionError("by nought")):
+        with pytest.raises(type(error)), folder.logging():
+            raise error
+    lines = folder.log.read_text().splitlines()
+    foreseen = [line.split(" ", 2)[2] for line in lines[:3]]
+    assert foreseen == ["ERROR the disk is full", "ERROR seed: too large", "ERROR ZeroDivisionError: by nought"]
+    assert lines[3] == "Traceback (most recent call last):" and lines[-1] == "ZeroDivisionError: by nought"
+    assert caplog.records == []  # the command line tells it; on a terminal it would be there twice
 
 
 def test_log_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

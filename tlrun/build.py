@@ -233,6 +233,13 @@ _COMPONENTS: dict[str, Group] = {
 _LEAF_KEYS = ("optim", "pretrain.optim")
 
 
+def _group_at(key: str) -> Group | None:
+    """The group of the component at a key; a domain may be made `of` another one, which lies within it."""
+    while key.endswith(".of"):
+        key = key.removesuffix(".of")
+    return _COMPONENTS.get(key)
+
+
 def typed(composed: Mapping[str, Any]) -> ExperimentConfig:
     """The whole config from plain composed values: typed, in range, no key unknown, none missing.
 
@@ -249,11 +256,11 @@ def typed(composed: Mapping[str, Any]) -> ExperimentConfig:
 def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str]) -> Settings | None:
     """One node, those below it first, so that what is wrong in one hides nothing in another; None where it fails."""
     if not isinstance(value, Mapping):
-        how = f"; choose with {_choice(key)}={value}" if key in _COMPONENTS and isinstance(value, str) else ""
+        how = f"; choose with {_choice(key)}={value}" if _group_at(key) and isinstance(value, str) else ""
         problems.append(f"{key}: must be a group of settings, got {shown(value)}{how}")
         return None
-    if key in _COMPONENTS:
-        found = _component_settings(_COMPONENTS[key], value, key, problems)
+    if group := _group_at(key):
+        found = _component_settings(group, value, key, problems)
         if found is None:
             return None
         kind = found
@@ -278,7 +285,8 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
 
 def _choice(key: str) -> str:
     """The override that chooses the component at a key: `domain@data.source`."""
-    return key if _COMPONENTS[key] == key else f"{_COMPONENTS[key]}@{key}"
+    group = _group_at(key)
+    return key if group == key else f"{group}@{key}"
 
 
 def _component_settings(group: Group, value: Mapping[str, Any], key: str, problems: list[str]) -> type[Settings] | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes: all that was asked for is there; a run failed or missed `run.require`; command or settings are wrong."""
+
+_COMPLETES = {f"{verb}={shell}" for verb in ("install", "uninstall", "query") for shell in ("bash", "zsh", "fish")}
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +67,10 @@ def _dispatch(arguments: list[str]) -> int:
         verb = importlib.import_module(f"tlrun.verbs.{arguments[0]}")
         code: int = verb.main(arguments[1:])
         return code
+    if {"--shell-completion", "-sc"} & set(arguments) and not _COMPLETES & set(arguments):
+        raise ConfigError("-sc: needs install=bash, install=zsh or install=fish; the same with uninstall=")
     if {"--shell-completion", "-sc", "--hydra-help"} & set(arguments):
-        _hydra(arguments, _no_run)
-        return DONE
+        return _show(arguments)
     return _train(arguments)
 
 
@@ -82,17 +88,33 @@ def _train(arguments: list[str]) -> int:
     shows = bool(options.cfg or options.info)
     planned = plan(request, problems=problems, types=not shows)
     if shows:
-        _hydra([*_flags(options), *planned.overrides], _no_run)
-        return DONE
+        return _show([*_flags(options), *planned.overrides])
+    _check_runs(planned)
     session = Session(arguments, planned)
     with ExitStack() as stack:
         stack.enter_context(_console())
+        stack.enter_context(_terminable())
         overrides = list(planned.overrides)
         if planned.hides_sweep_dir:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tlrun-"))
             overrides.append(f"hydra.sweep.dir='{folder}'")
         session.run([*_flags(options), *overrides])
     return session.report()
+
+
+def _check_runs(planned: Plan) -> None:
+    """Tells before a sweep starts what only the data, the device or the weights show. Raises ConfigError."""
+    if not planned.here:
+        return
+    from tlrun.compose import located
+    from tlrun.rehearsal import rehearse
+
+    found: dict[str, list[str]] = {}
+    for name, problems in zip(planned.jobs, rehearse(planned.here), strict=True):
+        for problem in problems:
+            found.setdefault(problem, []).append(name)
+    if found:
+        raise ConfigError(located(found, len(planned.jobs)))
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -149,6 +171,18 @@ def _hydra(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
         wrapped()
     finally:
         sys.argv = before
+
+
+def _show(arguments: list[str]) -> int:
+    """Prints what Hydra shows, all at once, since Hydra itself does not bear a reader who closes early."""
+    code, shown = DONE, io.StringIO()
+    try:
+        with redirect_stdout(shown):
+            _hydra(arguments, _no_run)
+    except SystemExit:  # there is nothing of that name to show, and Hydra has said so
+        code = WRONG
+    print(shown.getvalue(), end="")
+    return code
 
 
 def _no_run(config: DictConfig) -> None:
@@ -270,6 +304,19 @@ def _console() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         own.setLevel(level)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, also while data are read or results written; the engine minds its steps itself."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Console(logging.Handler):

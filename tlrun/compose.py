@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlrun.build import typed
-from tlrun.config import ConfigError
+from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.error_text import unknown
 from tlrun.listing import config_folder
 from tlrun.override_text import (
@@ -57,13 +57,15 @@ class Request:
 class Plan:
     """What will run: the overrides as Hydra can read them, and a name for each job in order.
 
-    hides_sweep_dir: Hydra is to keep its own files of the sweep where nobody sees them.
+    hides_sweep_dir: Hydra is to keep its own files of the sweep where nobody sees them. here: the settings of each job,
+    where this process will run several of them; empty otherwise.
     """
 
     overrides: tuple[str, ...]
     jobs: tuple[str, ...]
     multirun: bool
     hides_sweep_dir: bool
+    here: tuple[ExperimentConfig, ...] = ()
 
 
 def version_base() -> dict[str, str]:
@@ -90,14 +92,24 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
         for name, job in zip(names, jobs, strict=True):
             for problem in composer.problems(job, types=types):
                 found.setdefault(problem, []).append(name)
-        told += [*filter(None, composer.refused.values()), *_located(found, len(jobs))]
+        told += [*filter(None, composer.refused.values()), *located(found, len(jobs))]
     hides_sweep_dir = multirun and node["sweep"]["dir"] == HYDRAS_SWEEP_DIR
     launcher = node["runtime"]["choices"].get("hydra/launcher")
     if hides_sweep_dir and launcher != "basic":
         told.append(f"hydra.sweep.dir: must be given with hydra/launcher={launcher}, as a folder that its workers see")
     if told:
         raise ConfigError(dict.fromkeys(told))
-    return Plan(tuple(overrides), tuple(names), multirun, hides_sweep_dir)
+    here = tuple(composer.settings) if len(names) > 1 and launcher == "basic" else ()
+    return Plan(tuple(overrides), tuple(names), multirun, hides_sweep_dir, here)
+
+
+def settings(request: Request) -> ExperimentConfig:
+    """The typed and cross-checked settings of one run. Raises ConfigError with all problems."""
+    planned = plan(request)
+    if planned.multirun:
+        raise ConfigError("-m: a sweep is many runs; leave it out")
+    with _composer(request) as composer:
+        return typed(resolved(composer.settle(planned.overrides)[0]))
 
 
 def readable(text: str) -> str:
@@ -151,7 +163,7 @@ def _plain(config: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _located(found: dict[str, list[str]], jobs: int) -> list[str]:
+def located(found: Mapping[str, Sequence[str]], jobs: int) -> list[str]:
     """The problems, each with the jobs that have it where that is not all of them."""
     lines = []
     for problem, labels in found.items():
@@ -188,6 +200,7 @@ class _Composer:
 
     refused: the overrides found at fault by now, and why, or nothing where another's fault may be the reason; they are
     left out of every later set. hidden: for refused choices, the keys about which nothing can be said without them.
+    settings: of the jobs in which nothing was wrong, in order.
     """
 
     def __init__(self, engine: Hydra, config_name: str) -> None:
@@ -197,6 +210,7 @@ class _Composer:
         self.refused: dict[str, str] = {}
         self.hidden: dict[str, list[str]] = {}
         self.options: dict[str, list[str]] = {}
+        self.settings: list[ExperimentConfig] = []
         self.searchpath: list[str] = []
         self.last: tuple[list[str], DictConfig, list[str]] | None = None
 
@@ -248,6 +262,7 @@ class _Composer:
             return problems
         from tlrun.resolve import check
 
+        self.settings.append(settings)
         return check(settings)
 
     def settle(self, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:

@@ -177,6 +177,10 @@ class DomainSettings(Settings):
 
     name: str
 
+    def repeats(self, other: DomainSettings) -> bool:
+        """Whether each row of this domain shows what the row of that number in `other` shows, seen otherwise."""
+        return False
+
     def resolved(self, root: Path) -> Self:
         """The same settings with every automatic value named, given the data root."""
         return self

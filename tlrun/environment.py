@@ -26,7 +26,7 @@ def environment(*, command: str, device: str, threads: int, weights: str | None)
         "git": _git_revision(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
-        "processor": _processor(),
+        "processor": processor(),
         "processors": os.cpu_count(),
         "device": device,
         "threads": threads,
@@ -44,7 +44,7 @@ def _git_revision() -> dict[str, Any] | None:
     return {"revision": text.removesuffix("-dirty"), "dirty": text.endswith("-dirty")}
 
 
-def _processor() -> str:
+def processor() -> str:
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

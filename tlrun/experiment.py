@@ -14,7 +14,7 @@ import torch
 
 from tlrun.build import component_class
 from tlrun.config import ExperimentConfig
-from tlrun.data.domain import load_pair
+from tlrun.data.domain import DomainPair, load_pair
 from tlrun.data.transforms import Augmentation
 from tlrun.engine.engine import Engine
 from tlrun.engine.outcome import finish
@@ -69,23 +69,19 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
 
 def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
     pair = load_pair(config.data, seed=config.seed, device=device)
-    Augmentation(config.augment, pair.shape)  # what does not fit these rows is told before a source model is trained
+    if config.model.weights == "source":  # what does not fit is told before a source model is trained
+        Augmentation(config.augment, pair.shape)
+        build_engine(untrained(config), pair, folder, device, source=None)
     source = _source_model(config, command)
     # Only now, so that a source model trained just now and one found ready lead to the same draws.
     seed_everything(config.seed)
-    model = build_model(config.model, shape=pair.shape, num_classes=pair.task.num_classes)
-    weights = load_weights(model, config.model, classes=pair.task.classes, source=source.folder if source else None)
-    kind = component_class("strategy", config.strategy.name)
-    strategy = kind(config.strategy, model, pair.task, label_smoothing=config.optim.label_smoothing).to(device)
-    precision: Precision = config.engine.precision  # type: ignore[assignment]  # name_machine has named it
-    runtime = Runtime(device, precision)
+    engine = build_engine(config, pair, folder, device, source=source.folder if source else None)
     threads = torch.get_num_threads()
-    engine = Engine(config, strategy, pair, folder, runtime, weights_hash=weights.sha256)
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
     folder.write_data_card(pair.card)
     folder.write_environment(
-        environment(command=command, device=runtime.describe(), threads=threads, weights=weights.sha256)
+        environment(command=command, device=engine.runtime.describe(), threads=threads, weights=engine.weights_hash)
     )
     engine.fit()
     finish(engine, pretrain_seconds=source.summary["seconds"] if source else None)
@@ -102,6 +98,23 @@ def _draw(folder: RunFolder) -> None:
         confusion.write_run(folder)
     except Exception as error:
         log.warning("no pictures in %s: %s: %s", folder.plots, type(error).__name__, error)
+
+
+def build_engine(
+    config: ExperimentConfig, pair: DomainPair, folder: RunFolder, device: torch.device, *, source: Path | None
+) -> Engine:
+    """Model, weights, strategy and engine, ready for the first step. source: what `model.weights=source` stands for."""
+    model = build_model(config.model, shape=pair.shape, num_classes=pair.task.num_classes)
+    weights = load_weights(model, config.model, classes=pair.task.classes, source=source)
+    kind = component_class("strategy", config.strategy.name)
+    strategy = kind(config.strategy, model, pair.task, label_smoothing=config.optim.label_smoothing).to(device)
+    precision: Precision = config.engine.precision  # type: ignore[assignment]  # name_machine has named it
+    return Engine(config, strategy, pair, folder, Runtime(device, precision), weights_hash=weights.sha256)
+
+
+def untrained(config: ExperimentConfig) -> ExperimentConfig:
+    """The same run from random weights: to be built where its source model need not be there yet."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": "random", "head": "auto"})})
 
 
 def _source_model(config: ExperimentConfig, command: str) -> Outcome | None:

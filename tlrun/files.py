@@ -21,6 +21,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlrun.config import ConfigError
+
 if TYPE_CHECKING:
     import pandas
 
@@ -246,7 +248,10 @@ def load_checkpoint(path: Path, *, digest: str | None) -> dict[str, Any]:
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append what `tlrun` logs, from INFO up, to the file at path, whose folder must be there."""
+    """Append what `tlrun` logs, from INFO up, to the file at path, whose folder must be there.
+
+    An error that ends the context is told there too, with its traceback where nobody foresaw it.
+    """
     package = logging.getLogger("tlrun")
     try:
         target = _LogFile(path, encoding="utf-8")
@@ -258,6 +263,12 @@ def log_to(path: Path) -> Iterator[None]:
     package.addHandler(target)
     try:
         yield
+    except Exception as error:
+        # Into the file alone: whoever catches the error tells the console.
+        trace = None if isinstance(error, ConfigError | RunError) else sys.exc_info()
+        message = str(error) if trace is None else f"{type(error).__name__}: {error}"
+        target.handle(logging.LogRecord(log.name, logging.ERROR, __file__, 0, message, None, trace))
+        raise
     finally:
         package.removeHandler(target)
         package.setLevel(level)

@@ -16,6 +16,7 @@ GROUPS = {
     "models": "model",
     "optimizers": "optim",
     "schedules": "schedule",
+    "experiments": "experiment",
 }
 """What `list` shows -> the folder of `configs/` that holds it."""
 
@@ -33,7 +34,11 @@ came of it. Target labels never reach training or selection unless they are gran
 
 usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it was cut off
        tlrun -m [KEY=A,B ...]        a sweep: every combination, in order; finished runs are skipped
-       tlrun list [WHAT]             what there is: {what}
+       tlrun list [WHAT]             what there is to choose from, a line each; WHAT is one of
+                                     {what}
+       tlrun data show|check|prepare [KEY=VALUE ...]
+                                     look at a pair before a run, find what is wrong with it, or make and fetch it
+       tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun --version | --help
@@ -72,13 +77,15 @@ def config_folder() -> Path:
 
 
 def headings(folder: Path) -> dict[str, str]:
-    """The name and the first comment line of every YAML in a folder, sorted by name."""
-    found = {}
-    for path in sorted(folder.glob("*.yaml")):
-        with path.open() as file:
-            first = file.readline()
-        found[path.stem] = first.lstrip("# ").strip() if first.startswith("#") else ""
-    return found
+    """The name and the heading of every YAML in a folder, sorted by name."""
+    return {path.stem: heading(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def heading(path: Path) -> str:
+    """The first comment line of a YAML, behind what it says to Hydra (`# @package ...`); empty where there is none."""
+    with path.open() as file:
+        first = next((line for line in file if not line.startswith("# @")), "")
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
 def options(what: str, folders: list[Path]) -> dict[str, str]:
@@ -105,9 +112,14 @@ def help_text(folders: list[Path]) -> str:
     """The text of `tlrun --help`."""
     groups = sorted({path.parent.name for folder in folders for path in folder.glob("[!_]*/*.yaml")} - {"domain"})
     names = {group: {name for folder in folders for name in headings(folder / group)} for group in groups}
+    width = max(map(len, groups))
     lines = [
         textwrap.fill(
-            ", ".join(sorted(names[group])), 110, initial_indent=f"  {group:<10} ", subsequent_indent=" " * 13
+            ", ".join(sorted(names[group])),
+            110,
+            initial_indent=f"  {group:<{width}} ",
+            subsequent_indent=" " * (width + 3),
+            break_on_hyphens=False,
         )
         for group in groups
     ]

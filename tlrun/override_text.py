@@ -92,7 +92,10 @@ def package_of(choice: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The part of an error of Hydra or OmegaConf that tells what is wrong."""
+    """The part of an error of Hydra, OmegaConf or YAML that tells what is wrong, and where in a file."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark and problem:  # YAML's own error, whose first line names neither
+        return f"{mark.name}, line {mark.line + 1}: {problem}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return lines[0] if lines else type(cause).__name__

@@ -84,8 +84,11 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
     "oracle_target_test_accuracy": (float, "the highest target test accuracy of the last phase"),
     "oracle_epoch": (int, "the epoch that had it"),
     "regret": (float, "oracle less selected target test accuracy: what not seeing target labels cost"),
-    "source_test_accuracy_before": (float, "source test accuracy of the starting weights; null unless trained"),
-    "forgetting": (float, "source test accuracy before less after; null unless the run starts trained"),
+    "source_test_accuracy_before": (
+        float,
+        "source test accuracy of the trained start, else before the fine-tuning phase; null where neither is",
+    ),
+    "forgetting": (float, "source test accuracy before less after; null where before is"),
     "parameters": (int, "numbers in the model"),
     "trainable_parameters": (int, "those that the last phase trains"),
     "trainable_parameters_by_phase": (dict, "those that each phase trains"),
@@ -102,7 +105,13 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
     "digest": (str, "hash of the settings that decide the numbers"),
     "transfer_alive": (dict, "by transfer term, its largest gradient norm at the features"),
     "discriminator_accuracy": (float, "domains told apart at the end; null without a discriminator"),
-    "largest_class_share": (float, "share of target test predictions that fall in one class"),
+    "largest_class_share": (float, "share of target validation predictions that fall in one class"),
+    "twin_rows": (
+        int,
+        "test rows that both domains show, as a digit and its degraded twin; null where they share none",
+    ),
+    "twin_agreement": (float, "share of these that get the same prediction in both domains"),
+    "twin_cosine": (float, "mean cosine of their two feature vectors, in [-1, 1]"),
     "warnings": (list, "what a reader of the numbers should know, a sentence each"),
 }
 """The fields of summary.json in order: type (each may be null) and meaning."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from tests.engine.runs import DIGITS, SAVING, TOY, differences, model_bits, rows
 from tlrun.batch import Batch, Inputs, Losses, Output, Progress
 from tlrun.config import ConfigError, ExperimentConfig, Rule
 from tlrun.data.domain import DomainPair, load_pair
-from tlrun.engine.evaluate import Evaluation
+from tlrun.engine import engine
+from tlrun.engine.evaluate import Evaluation, Evaluator
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.selection import SCORES, Evidence
 from tlrun.resolve import name_choices, pretrain_config
@@ -71,7 +74,7 @@ def test_finished_run_holds_every_file_and_field_and_no_other(train: Train) -> N
         assert path.is_file(), path
     summary = json.loads(folder.summary.read_text())
     assert list(summary) == list(SUMMARY_FIELDS)
-    may_be_null = {"discriminator_accuracy"}
+    may_be_null = {"discriminator_accuracy", "twin_rows", "twin_agreement", "twin_cosine"}
     assert {name for name, value in summary.items() if value is None} == may_be_null
 
 
@@ -278,6 +281,45 @@ def test_forgetting_is_what_the_source_lost_since_the_source_model(train: Train,
     assert summary["forgetting"] == pytest.approx(source["source_test_accuracy"] - summary["source_test_accuracy"])
     assert summary["forgetting"] > 0.2
     assert summary["pretrain_seconds"] == source["seconds"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("strategy=fine_tune", "strategy.learns_from=source"),
+        ("strategy=progressive", "strategy.learns_from=source"),
+        ("strategy=dann", "strategy.train=last_k", "strategy.last_k=1"),
+    ],
+    ids=["fine_tune", "progressive", "dann"],
+)
+def test_forgetting_counts_from_the_trained_start_whatever_the_run_reads(
+    overrides: tuple[str, ...], train: Train, described: Describe
+) -> None:
+    summary = train(*TOY, *overrides).read_summary()
+    source = RunFolder.of(pretrain_config(described(*TOY, *overrides))).read_summary()
+    assert summary["source_test_accuracy_before"] == pytest.approx(source["source_test_accuracy"])
+
+
+def test_forgetting_counts_from_before_the_last_phase_of_an_adaptation_from_random_weights(train: Train) -> None:
+    folder = train(*TOY, "strategy=dann", "strategy.finetune_share=0.3")
+    before = [row["source_test_accuracy"] for row in rows(folder) if row["phase"] == "train"][-1]
+    assert folder.read_summary()["source_test_accuracy_before"] == before
+
+
+def test_looking_back_at_the_source_is_no_training_time(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = 0.0
+
+    def accuracy(self: Evaluator, part: object) -> float:
+        nonlocal passed
+        passed += 1000.0
+        return 0.5
+
+    monkeypatch.setattr(Evaluator, "accuracy", accuracy)
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed))
+    folder = train(*TOY, "strategy=fine_tune")
+    assert folder.read_summary()["seconds"] > 1000
+    assert rows(folder)[0]["seconds"] < 500
+    assert folder.read_summary()["images_per_second"] > 1
 
 
 def test_forgetting_is_blank_where_nothing_was_known_before(train: Train) -> None:

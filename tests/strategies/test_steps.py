@@ -335,6 +335,14 @@ def test_the_top_stages_learn_and_the_rest_are_frozen(overrides: tuple[str, ...]
     assert set(strategy.phases()[0].train) == expected
 
 
+@pytest.mark.parametrize("name", ["fine_tune", "dann"])
+def test_more_stages_than_there_are_cannot_learn(name: str, build: Build) -> None:
+    assert len(build(name, "strategy.train=last_k", "strategy.last_k=2").phases()[0].train) >= 3
+    with pytest.raises(ConfigError) as error:
+        build(name, "strategy.train=last_k", "strategy.last_k=3").phases()
+    assert str(error.value) == "strategy.last_k: must be at most 2 (hidden1, hidden2), got 3"
+
+
 def test_progressive_opens_one_more_stage_from_the_top_with_each_phase(build: Build) -> None:
     strategy = build("progressive", "strategy.plateau=source_val", "strategy.patience=3")
     low, high = strategy.model.learning_stages

@@ -82,10 +82,16 @@ def load_pair(config: PairSettings, *, seed: int, device: torch.device) -> Domai
 
     Raises ConfigError, with what is wrong in both.
     """
+    domains = split_pair(config)
+    return _join(domains["source"], domains["target"], config, seed=seed, device=device)
+
+
+def split_pair(config: PairSettings) -> dict[Role, SplitDomain]:
+    """Both domains, split and fitted, all labels with them. Raises ConfigError, with what is wrong in both."""
     places = find_places(config)
     roles: tuple[Role, Role] = ("source", "target")
-    source, target = _together(partial(_load_split, config, role, places) for role in roles)
-    return _join(source, target, config, seed=seed, device=device)
+    loaded = _together(partial(_load_split, config, role, places) for role in roles)
+    return dict(zip(roles, loaded, strict=True))
 
 
 def make_pair(
@@ -111,10 +117,24 @@ def find_places(config: PairSettings) -> Places:
     return Places(root=Path(config.root).expanduser(), cache=cache, download=config.download)
 
 
-def _load_split(config: PairSettings, role: Role, places: Places) -> SplitDomain:
+def load_domain(config: PairSettings, role: Role) -> DomainData:
+    """One domain of the pair as it comes, in memory, all labels with it. Raises ConfigError."""
+    return _domain(config, role, find_places(config)).load()
+
+
+def whereabouts(config: PairSettings, role: Role) -> str:
+    """Where one domain's rows are or what they are made from, without reading them. Raises ConfigError."""
+    return _domain(config, role, find_places(config)).whereabouts()
+
+
+def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
     settings = config.source if role == "source" else config.target
     domain: Domain = component_class("domain", settings.name, where=f"data.{role}")(settings, places)
-    return split_domain(domain.load(), role=role, config=config)
+    return domain
+
+
+def _load_split(config: PairSettings, role: Role, places: Places) -> SplitDomain:
+    return split_domain(_domain(config, role, places).load(), role=role, config=config)
 
 
 def _join(

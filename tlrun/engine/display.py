@@ -14,13 +14,18 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.5
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+"""Short, so that loss, speed and accuracy are seen on 80 columns; which run it is, the lines above tell."""
 
 
 class Display:
-    """A progress bar over the planned steps; nothing at all where standard error is not a terminal."""
+    """A progress bar over the planned steps; nothing at all where standard error is not a terminal.
 
-    def __init__(self, name: str, *, steps: int) -> None:
-        self.bar = tqdm(total=steps, desc=name, unit="step", disable=None, leave=False, file=sys.stderr)
+    done: the steps that an earlier start has done already, which say nothing of this one's pace.
+    """
+
+    def __init__(self, *, steps: int, done: int) -> None:
+        self.bar = tqdm(total=steps, initial=done, bar_format=BAR, disable=None, leave=False, file=sys.stderr)
         self.last = 0.0
         self.accuracy = ""
 

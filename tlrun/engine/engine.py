@@ -96,7 +96,10 @@ class Engine:
         self.mark = self.saved = time.monotonic()
         with ExitStack() as stack:
             self.interrupts = stack.enter_context(Interrupts())
-            self.display = stack.enter_context(Display(self.folder.path.name, steps=self.plan.steps))
+            done = (
+                self.plan.steps if self.finished else self.plan.progress(self.state.phase, self.state.phase_step).step
+            )
+            self.display = stack.enter_context(Display(steps=self.plan.steps, done=done))
             while not self.finished:
                 self._train_phase(self.state.phase)
 
@@ -157,9 +160,12 @@ class Engine:
         state.phase_patience = Patience(phase.until.metric, phase.until.patience) if phase.until else None
         parameters = dict(self.strategy.named_parameters())
         state.trainable[phase.name] = sum(parameters[name].numel() for name in self.learning[state.phase])
-        has_learnt = "head" in self.strategy.model.pretrained or state.optimizer_steps > 0
-        if "target" in self._kinds(stretch) and has_learnt and state.source_test_accuracy_before is None:
+        starts_trained = "head" in self.strategy.model.pretrained
+        tunes = "target" in self._kinds(stretch) and state.optimizer_steps > 0
+        if (starts_trained or tunes) and state.source_test_accuracy_before is None:
+            self._charge(training=True)
             state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
+            self._charge(training=False)
         self.strategy.begin_phase(phase, self)
 
     def _kinds(self, stretch: Stretch) -> tuple[str, ...]:

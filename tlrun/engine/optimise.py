@@ -135,10 +135,12 @@ def build_optimizer(settings: OptimSettings, rows: list[dict[str, Any]], device:
     """
     arguments = dict(settings.model_extra or {})
     target = leaf(settings.target, "optim", arguments=arguments)
+    if settings.weight_decay or "weight_decay" in signature(target).parameters:  # Rprop, for one, has none
+        arguments["weight_decay"] = settings.weight_decay
     if "fused" in signature(target).parameters and device.type in ("cpu", "cuda") and not arguments.get("foreach"):
         arguments.setdefault("fused", True)
     try:
-        built = target(rows, lr=settings.lr, weight_decay=settings.weight_decay, **arguments)
+        built = target(rows, lr=settings.lr, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optim: {settings.target} does not take these settings: {error}") from error
     assert isinstance(built, torch.optim.Optimizer)

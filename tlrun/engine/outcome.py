@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tlrun.batch import Task
+import numpy as np
+import torch
+from torch.nn.functional import cosine_similarity
+
+from tlrun.batch import Output, Task
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
 from tlrun.run import digest
@@ -33,12 +37,39 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     )
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
-    folder.write_summary(summarise(engine, evaluation, pretrain_seconds))
+    folder.write_summary(summarise(engine, evaluation, pretrain_seconds, likeness=twin_likeness(engine, output)))
     return folder.read_summary()
 
 
-def summarise(engine: Engine, evaluation: Evaluation, pretrain_seconds: float | None) -> dict[str, Any]:
-    """The fields of summary.json for a finished run."""
+def twin_likeness(engine: Engine, target: Output) -> dict[str, Any]:
+    """How alike the model finds the rows that both test splits show, where the target is the source seen otherwise.
+
+    target: what the model says of the target test split.
+    """
+    data, parts = engine.config.data, engine.pair.parts
+    twins: dict[str, Any] = {"twin_rows": None, "twin_agreement": None, "twin_cosine": None}
+    if not data.target.repeats(data.source):
+        return twins
+    _, source = engine.evaluator.encode(parts["source_test"])
+    rows = [parts[name].rows for name in ("source_test", "target_test")]
+    assert rows[0] is not None and rows[1] is not None
+    shared, *places = np.intersect1d(rows[0].numpy(), rows[1].numpy(), assume_unique=True, return_indices=True)
+    if not len(shared):
+        return twins
+    first, second = (torch.from_numpy(each).to(source.logits.device) for each in places)
+    same = source.logits[first].argmax(1) == target.logits[second].argmax(1)
+    cosine = cosine_similarity(source.features[first].float(), target.features[second].float())
+    return {
+        "twin_rows": len(shared),
+        "twin_agreement": same.float().mean().item(),
+        "twin_cosine": cosine.mean().item(),
+    }
+
+
+def summarise(
+    engine: Engine, evaluation: Evaluation, pretrain_seconds: float | None, *, likeness: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields of summary.json for a finished run. likeness: those of `twin_likeness`."""
     state, config, splits = engine.state, engine.config, evaluation.splits
     target, source = splits["target_test"], splits["source_test"]
     last = next(row for row in reversed(state.rows) if row.get("target_test_accuracy") is not None)
@@ -83,6 +114,7 @@ def summarise(engine: Engine, evaluation: Evaluation, pretrain_seconds: float | 
         "transfer_alive": state.gradients,
         "discriminator_accuracy": discriminator[-1] if discriminator else None,
         "largest_class_share": evaluation.label_free.largest_class_share,
+        **likeness,
         "warnings": [
             *state.warnings,
             *liveness_warnings(

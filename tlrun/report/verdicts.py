@@ -46,7 +46,7 @@ def t_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> In
     n, mean = len(values), statistics.fmean(values)
     if n < 2:
         return Interval(mean, None, None, n)
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * statistics.stdev(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n)

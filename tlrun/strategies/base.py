@@ -195,10 +195,13 @@ def training_phases(
     all: everything learns. head: what lies above the backbone. last_k: that and the top k backbone stages.
     progressive: the head first, then with each phase one more stage from the top, in equal shares, each phase ended
     early by `until`. also: patterns that learn throughout; common: further fields of every `Phase`.
+    Raises ConfigError where the backbone has fewer than `last_k` stages that learn.
     """
     top = (*top_patterns(model), *also)
     # A stage without parameters (pooling, flattening) opens nothing, so it does not count as one.
-    stages = [name for name in model.backbone_stages if any(True for _ in model.backbone.stages[name].parameters())]
+    stages = model.learning_stages
+    if last_k is not None and last_k > len(stages):
+        raise ConfigError(f"strategy.last_k: must be at most {len(stages)} ({', '.join(stages)}), got {last_k}")
     if train == "all":
         return (Phase("train", share, until=until, **common),)
     counts = {"head": [0], "last_k": [last_k or 0], "progressive": range(len(stages) + 1)}[train]

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from tlrun.config import ConfigError
 
-VERBS = ("list", "report")
+VERBS = ("list", "data", "doctor", "report")
 """Every verb, in the order in which help shows them."""
 
 

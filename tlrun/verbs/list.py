@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from tlrun import listing
+from tlrun.config import ConfigError
 from tlrun.verbs import Parser
 
 
 def main(arguments: list[str]) -> int:
-    """Prints one list, or all of them. Raises ConfigError where there is no such list."""
+    """Prints one list, or all of them. Raises ConfigError where there is no such list or folder."""
     parser = Parser(prog="tlrun list", add_help=False)
     parser.add_argument("what", nargs="?")
     parser.add_argument("--config-dir", "-cd")
     chosen = parser.parse_args(arguments)
-    folders = [listing.config_folder(), *([Path(chosen.config_dir)] if chosen.config_dir else [])]
+    folders = [listing.config_folder()]
+    if chosen.config_dir is not None:
+        folders.append(Path(chosen.config_dir))
+        if not folders[-1].is_dir():
+            raise ConfigError(f"--config-dir {chosen.config_dir}: no such folder")
     print(listing.list_text(chosen.what, folders))
     return 0

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     wanted = {name: getattr(chosen, name) for name in FORMATS if getattr(chosen, name) is not None}
     if len(to_stdout := [f"--{name}" for name, place in wanted.items() if place == "-"]) > 1:
         raise ConfigError(f"report: {' and '.join(to_stdout)} cannot both go to standard output")
-    from tlrun.report import report
+    from tlrun.report.report import report
 
     try:
         report(chosen.paths, wanted, plots=None if chosen.no_plots else chosen.out)

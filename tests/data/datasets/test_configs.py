@@ -12,8 +12,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tlrun.config import DomainSettings, PairSettings
+from tlrun.data.datasets.degraded import Degraded
+from tlrun.data.datasets.digits import Digits
+from tlrun.data.datasets.emnist_digits import EmnistDigits
+from tlrun.data.datasets.fashion import Fashion
+from tlrun.data.datasets.kmnist import Kmnist
 from tlrun.data.datasets.mnist import Mnist
 from tlrun.data.datasets.mnistm import MnistM
+from tlrun.data.datasets.moons import Moons
+from tlrun.data.datasets.svhn import Svhn
+from tlrun.data.datasets.synthetic_digits import SyntheticDigits
 from tlrun.data.datasets.toy_gaussians import ToyGaussians
 from tlrun.data.datasets.usps import Usps
 
@@ -23,12 +31,26 @@ DOMAINS: dict[str, type[DomainSettings]] = {
     "mnistm": MnistM.Config,
     "usps": Usps.Config,
     "toy_gaussians": ToyGaussians.Config,
+    "degraded": Degraded.Config,
+    "digits": Digits.Config,
+    "emnist_digits": EmnistDigits.Config,
+    "fashion": Fashion.Config,
+    "kmnist": Kmnist.Config,
+    "moons": Moons.Config,
+    "svhn": Svhn.Config,
+    "synthetic_digits": SyntheticDigits.Config,
 }
 PAIRS = {
     "mnist_mnistm": ("mnist", "mnistm"),
     "mnist_usps": ("mnist", "usps"),
     "usps_mnist": ("usps", "mnist"),
     "toy_gaussians": ("toy_gaussians", "toy_gaussians"),
+    "fashion_degraded": ("fashion", "degraded"),
+    "mnist_degraded": ("mnist", "degraded"),
+    "mnist_digits": ("mnist", "digits"),
+    "moons": ("moons", "moons"),
+    "svhn_mnist": ("svhn", "mnist"),
+    "synthetic_mnist": ("synthetic_digits", "mnist"),
 }
 
 Compose = Callable[..., dict[str, Any]]
@@ -53,8 +75,17 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
 
 
 def typed(data: dict[str, Any]) -> PairSettings:
-    sides = {side: DOMAINS[data[side]["name"]](**data[side]) for side in ("source", "target")}
-    return PairSettings(**{**data, **sides})
+    return PairSettings(**{**data, **{side: domain(data[side]) for side in ("source", "target")}})
+
+
+def domain(node: dict[str, Any]) -> DomainSettings:
+    within = {"of": domain(node["of"])} if "of" in node else {}
+    return DOMAINS[node["name"]](**{**node, **within})
+
+
+def test_every_file_is_tested_here() -> None:
+    assert {path.stem for path in CONFIGS.glob("domain/*.yaml")} == set(DOMAINS)
+    assert {path.stem for path in CONFIGS.glob("data/*.yaml")} == {*PAIRS, "pair"}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -98,10 +129,20 @@ def test_the_toy_pair_turns_and_shifts_its_target_only(node: Compose) -> None:
     assert typed(node("data=toy_gaussians", "data.target.rotation=90")).target.rotation == 90.0
 
 
-def test_digit_pairs_grant_no_target_label_and_fetch_nothing(node: Compose) -> None:
-    for name in ("mnist_mnistm", "mnist_usps", "usps_mnist"):
+def test_the_moons_turn_their_target_only_and_grant_none_of_its_labels(node: Compose) -> None:
+    pair = typed(node("data=moons"))
+    source, target = pair.source, pair.target
+    assert isinstance(source, Moons.Config)
+    assert isinstance(target, Moons.Config)
+    assert (source.rotation, source.draw, target.rotation, target.draw) == (0.0, 0, 35.0, 1)
+    assert (pair.target_labels, pair.image_size, pair.channels) == ("none", None, None)
+
+
+def test_pairs_grant_no_target_label_and_fetch_nothing(node: Compose) -> None:
+    for name in PAIRS:
         pair = typed(node(f"data={name}"))
-        assert (pair.target_labels, pair.target_val_labels, pair.download) == ("none", "none", False)
+        assert (pair.target_labels == "none") == (name != "toy_gaussians")
+        assert (pair.target_val_labels, pair.download) == ("none", False)
 
 
 def test_places_come_from_the_environment(node: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,14 @@ from __future__ import annotations
 import bz2
 import dataclasses
 import hashlib
-import http.server
 import importlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.data.server import Server, serve
 from tlrun.config import ConfigError
 from tlrun.data.datasets import usps
 from tlrun.data.datasets.base import Places
@@ -80,7 +78,8 @@ def test_the_data_card_says_the_frame_and_whether_the_files_are_the_published_on
 ) -> None:
     put(places.root)
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in PACKED.items()}
-    monkeypatch.setattr(usps, "PUBLISHED_MD5", {"train": "0" * 32, "test": md5["usps.t.bz2"]})
+    published = dataclasses.replace(usps.PUBLISHED, files={**md5, "usps.bz2": "0" * 32})
+    monkeypatch.setattr(usps, "PUBLISHED", published)
     data = Usps(config("padded"), places).load()
     frame = "padded by 3 to 22x22, so that digits keep MNIST's margin once resized to 28x28"
     assert data.origin == f"USPS (Hull 1994), LIBSVM's scaled version as torchvision reads it; {frame}"
@@ -112,7 +111,9 @@ def test_missing_files_say_what_was_looked_for_and_where(places: Places) -> None
     with pytest.raises(ConfigError) as error:
         Usps(config("stretched"), places).load()
     folders = f"{places.root / 'usps'}, {places.root}, {places.cache / 'usps'}"
-    what_to_do = "add data.download=true to fetch USPS, or put torchvision's two USPS files there, or set data.root"
+    what_to_do = (
+        "add data.download=true to fetch USPS (about 8 MB), or put torchvision's USPS files there, or set data.root"
+    )
     assert str(error.value) == f"data.root: no usps.bz2 and no usps.t.bz2 in {folders}; {what_to_do}"
     put(places.root)
     (places.root / "usps.bz2").unlink()
@@ -144,7 +145,7 @@ def test_a_damaged_file_is_refused(places: Places, content: bytes, problem: str)
     (places.root / "usps.bz2").write_bytes(content)
     with pytest.raises(ConfigError) as error:
         Usps(config("stretched"), places).load()
-    start = "data.root: usps.bz2 is damaged or not the USPS file that torchvision reads: "
+    start = f"data.root: {places.root / 'usps.bz2'} is damaged or not the USPS file that torchvision reads: "
     assert str(error.value).startswith(start)
     assert problem in str(error.value)
     assert str(error.value).endswith("; put a sound one in its place, or remove it and add data.download=true")
@@ -154,89 +155,70 @@ def test_a_damaged_file_is_refused(places: Places, content: bytes, problem: str)
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """The two small files behind torchvision's addresses; gives the names that were asked for."""
-    asked: set[str] = set()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.add(self.path.strip("/"))
-            content = PACKED[self.path.strip("/")]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The two small files behind torchvision's addresses."""
     import_torchvision()
-    datasets = importlib.import_module("torchvision.datasets")
-    listed = {
-        split: [f"http://127.0.0.1:{server.server_port}/{name}", name, hashlib.md5(PACKED[name]).hexdigest()]
-        for split, name in usps.FILES.items()
-    }
-    monkeypatch.setattr(datasets.USPS, "split_list", listed)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield asked
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve(dict(PACKED)) as server:
+        listed = {
+            split: [server.address(name), name, hashlib.md5(PACKED[name]).hexdigest()]
+            for split, name in usps.FILES.items()
+        }
+        monkeypatch.setattr(importlib.import_module("torchvision.datasets").USPS, "split_list", listed)
+        yield server
 
 
-def test_a_download_goes_to_the_data_root_and_is_kept(places: Places, served: set[str]) -> None:
+def test_a_download_goes_to_the_data_root_and_is_kept(places: Places, served: Server) -> None:
     places = dataclasses.replace(places, download=True)
     data = Usps(config("stretched"), places).load()
     assert data.train.y.tolist() == [0, 1, 9, 3]
-    assert served == {"usps.bz2", "usps.t.bz2"}
+    assert served.names_asked == {"usps.bz2", "usps.t.bz2"}
     assert {path.name for path in (places.root / "usps").iterdir()} == set(PACKED)
-    served.clear()
+    served.asked.clear()
     Usps(config("padded"), places).load()
-    assert served == set()
+    assert served.asked == []
 
 
-def test_only_what_is_missing_is_fetched(places: Places, served: set[str]) -> None:
+def test_only_what_is_missing_is_fetched(places: Places, served: Server) -> None:
     put(places.root)
     (places.root / "usps.t.bz2").unlink()
     data = Usps(config("stretched"), dataclasses.replace(places, download=True)).load()
     assert data.test.y.tolist() == [8, 9, 0]
-    assert served == {"usps.t.bz2"}
+    assert served.names_asked == {"usps.t.bz2"}
 
 
-def test_a_data_root_that_cannot_be_written_leaves_the_download_to_the_cache(places: Places, served: set[str]) -> None:
+def test_a_data_root_that_cannot_be_written_leaves_the_download_to_the_cache(places: Places, served: Server) -> None:
     (places.root / "usps").write_text("a file where the folder would be")
     data = Usps(config("stretched"), dataclasses.replace(places, download=True)).load()
     assert data.test.y.tolist() == [8, 9, 0]
-    assert {path.name for path in (places.cache / "usps").iterdir()} == {*PACKED, "lock"}
+    assert {path.name for path in (places.cache / "usps").iterdir()} == set(PACKED)
 
 
-def test_nothing_is_fetched_unless_asked_for(places: Places, served: set[str]) -> None:
+def test_nothing_is_fetched_unless_asked_for(places: Places, served: Server) -> None:
     with pytest.raises(ConfigError, match=r"add data\.download=true"):
         Usps(config("stretched"), places).load()
-    assert served == set()
+    assert served.asked == []
     assert not places.cache.exists()
 
 
 def test_a_download_with_a_wrong_checksum_is_refused_and_leaves_nothing(
-    places: Places, served: set[str], monkeypatch: pytest.MonkeyPatch
+    places: Places, served: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets = importlib.import_module("torchvision.datasets")
-    url, name, _ = datasets.USPS.split_list["train"]
+    url, name, md5 = datasets.USPS.split_list["train"]
     monkeypatch.setitem(datasets.USPS.split_list, "train", [url, name, "0" * 32])
     with pytest.raises(ConfigError) as error:
         Usps(config("stretched"), dataclasses.replace(places, download=True)).load()
     assert str(error.value) == (
-        f"data.download: fetching usps.bz2 into {places.root / 'usps'} failed (File not found or corrupted.); "
+        f"data.download: fetching usps.bz2 into {places.root / 'usps'} failed ({url}: "
+        f"{len(PACKED[name]):,} bytes came, whose MD5 is {md5}, not the published {'0' * 32}); "
         "try again, or put the file there by hand, or set data.root"
     )
-    assert list((places.root / "usps").iterdir()) == []
+    assert list((places.root / "usps").glob("usps*")) == []
 
 
 def test_a_server_that_does_not_answer_is_named(
-    places: Places, served: set[str], monkeypatch: pytest.MonkeyPatch
+    places: Places, served: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets = importlib.import_module("torchvision.datasets")
     monkeypatch.setitem(datasets.USPS.split_list, "train", ["http://127.0.0.1:9/usps.bz2", "usps.bz2", "0" * 32])

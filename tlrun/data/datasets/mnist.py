@@ -36,6 +36,9 @@ class Mnist(Domain):
     class Config(DomainSettings):
         pass
 
+    def whereabouts(self) -> str:
+        return f"{SHIPPED / 'mnist'}, shipped with tlrun"
+
     def load(self) -> DomainData:
         train, test = (Rows(read_images(split)[..., None], read_labels(split)) for split in FILES)
         return DomainData(

@@ -54,6 +54,9 @@ class MnistM(Domain):
         }
         """The ways in which the released set may lie in the folder mnist_m of the data root."""
 
+        def repeats(self, other: DomainSettings) -> bool:
+            return other.name == "mnist"
+
         def resolved(self, root: Path) -> Self:
             """`auto` is `released` as soon as any piece of that set is there: half a set is an error when loaded."""
             if self.images != "auto":
@@ -62,6 +65,11 @@ class MnistM(Domain):
             return self.model_copy(update={"images": "released" if found else "made"})
 
     config: Config
+
+    def whereabouts(self) -> str:
+        if self.config.resolved(self.places.root).images == "released":
+            return f"{self.places.root / 'mnist_m'}, as released"
+        return "made from photographs shipped with tlrun"
 
     def load(self) -> DomainData:
         images = self.config.resolved(self.places.root).images

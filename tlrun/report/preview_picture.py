@@ -1,0 +1,86 @@
+"""A picture of a pair before a run: images by class as they came and as training sees them, or points in the plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlrun.data.preview import Preview
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_CLASSES = 20
+"""Of more classes only the first so many are drawn, or the images would be too small to see."""
+SPREAD = 2.5
+"""Normalised values from -SPREAD (black) to SPREAD (white)."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+"""Okabe and Ito's palette, which the colour-blind can tell apart."""
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+
+
+def draw(previews: list[Preview], path: Path) -> bool:
+    """Writes the picture; False where the rows are features of more than two dimensions, which nothing shows as they are."""
+    from matplotlib.figure import Figure
+
+    images = previews[0].before.ndim == 4
+    if not images and previews[0].before.shape[1] != 2:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if images:
+        classes = min(MOST_CLASSES, max(len(each.classes) for each in previews))
+        columns = max(np.bincount(each.y).max() for each in previews)
+        figure = Figure(figsize=(13, 0.8 + 3.0 * classes / columns), layout="constrained")
+        for row, axes in zip(previews, figure.subplots(1, 4).reshape(2, 2), strict=True):
+            _show(axes[0], row, [_as_came(image) for image in row.before], "as it came")
+            _show(axes[1], row, [_as_seen(image) for image in row.after], "as training sees it, normalised")
+    else:
+        figure = Figure(figsize=(9, 4.4), layout="constrained")
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axes, each in zip(panels, previews, strict=True):
+            _scatter(axes, each)
+    figure.savefig(path, dpi=150)
+    return True
+
+
+def _show(axes: Axes, preview: Preview, images: list[NDArray[Any]], what: str) -> None:
+    """One montage: a line a class."""
+    numbers = range(min(len(preview.classes), MOST_CLASSES))
+    columns = max(int((preview.y == number).sum()) for number in numbers)
+    side = max(max(image.shape[:2]) for image in images)
+    sheet = np.ones((len(numbers) * side, columns * side, 3))
+    for number in numbers:
+        for column, place in enumerate(np.flatnonzero(preview.y == number)):
+            image = images[place]
+            top, left = number * side + (side - image.shape[0]) // 2, column * side + (side - image.shape[1]) // 2
+            sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([(number + 0.5) * side for number in numbers], [preview.classes[number] for number in numbers])
+    axes.tick_params(length=0, labelsize=8)
+    axes.set_title(f"{preview.role}: {preview.name}\n{what}", fontsize=9)
+
+
+def _as_came(image: NDArray[Any]) -> NDArray[Any]:
+    return np.repeat(image, 3, axis=2) / 255 if image.shape[2] == 1 else image / 255
+
+
+def _as_seen(image: NDArray[Any]) -> NDArray[Any]:
+    shown = np.clip(image / (2 * SPREAD) + 0.5, 0, 1).transpose(1, 2, 0)
+    return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
+
+
+def _scatter(axes: Axes, preview: Preview) -> None:
+    for number, name in enumerate(preview.classes):
+        points = preview.before[preview.y == number]
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        axes.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, linewidths=0, label=name, c=colour, marker=marker)
+    granted = preview.before[preview.granted]
+    if len(granted):
+        axes.scatter(granted[:, 0], granted[:, 1], s=70, facecolors="none", edgecolors="black", label="label granted")
+    axes.set_title(f"{preview.role}: {preview.name}", fontsize=10)
+    axes.set_aspect("equal", adjustable="box")
+    axes.legend(fontsize=8, loc="best")

@@ -1,0 +1,128 @@
+"""`tlrun data show|check|prepare [KEY=VALUE ...]`: the pair of domains that a run with these settings would read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tlrun.compose import Request, settings
+from tlrun.config import ExperimentConfig
+from tlrun.verbs import Parser
+
+EPILOG = """\
+show      the data card: counts per class and split, sizes, statistics, origin, labels granted; and a picture of both
+          domains, as they came and as training sees them (--picture FILE, --no-picture; --json prints the card alone)
+check     what is wrong with the data: classes without rows, copies inside and across splits and domains, images of one
+          value, imbalance; exit code 1 where results would mislead
+prepare   makes, fetches (with data.download=true) and caches everything that a run needs, and says where it is from
+
+  tlrun data show data=mnist_mnistm
+  tlrun data check data=pair domain@data.source=mnist domain@data.target=usps
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Raises ConfigError where the command, a setting or the data is wrong."""
+    parser = Parser(prog="tlrun data", epilog=EPILOG, add_help=False)
+    parser.add_argument("what", choices=("show", "check", "prepare"))
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--no-picture", action="store_true")
+    asked, rest = parser.parse_known_intermixed_args(arguments)
+    config = settings(Request(tuple(rest), config_dir=asked.config_dir))
+    if asked.what == "show":
+        return _show(config, json_only=asked.json, picture=None if asked.no_picture or asked.json else asked.picture
+                     or Path(f"data_{config.data.name}.png"))  # fmt: skip
+    return {"check": _check, "prepare": _prepare}[asked.what](config)
+
+
+def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) -> int:
+    from tlrun.data.preview import preview
+
+    pair, previews = preview(config, per_class=8)
+    if json_only:
+        print(json.dumps(pair.card, indent=2))
+        return 0
+    print("\n".join(card_lines(pair.card)))
+    if picture is not None:
+        from tlrun.report.preview_picture import draw
+
+        if draw(previews, picture):
+            print(f"\npicture: {picture}")
+        else:
+            print("no picture: the rows are features of more than two dimensions", file=sys.stderr)
+    return 0
+
+
+def _check(config: ExperimentConfig) -> int:
+    from tlrun.data.domain import split_pair
+    from tlrun.data.faults import find_faults
+
+    found = find_faults(split_pair(config.data))
+    for fault in found:
+        rows = (
+            f" (rows {', '.join(map(str, fault.rows))}{' ...' if len(fault.rows) == 5 else ''})" if fault.rows else ""
+        )
+        print(f"{fault.weight}: {fault.where}: {fault.what}{rows}")
+    problems = sum(fault.weight == "problem" for fault in found)
+    print(f"{config.data.name}: {problems} problems, {len(found) - problems} notes")
+    return 1 if problems else 0
+
+
+def _prepare(config: ExperimentConfig) -> int:
+    from tlrun.data.domain import find_places, split_pair
+
+    for role, domain in split_pair(config.data).items():
+        rows = ", ".join(f"{len(split):,} {name}" for name, split in domain.splits.items())
+        print(f"{role}: {domain.name}: {rows}\n  {domain.origin}")
+    print(f"cache: {find_places(config.data).cache}")
+    return 0
+
+
+def card_lines(card: Mapping[str, Any]) -> Iterable[str]:
+    """The data card for a terminal, the two domains below each other and their classes side by side."""
+    shape = " x ".join(map(str, card["input_shape"]))
+    yield f"{card['pair']}: {len(card['classes'])} classes, inputs {shape}, normalised {card['normalize'].replace('_', ' ')}"
+    yield f"fingerprint {card['fingerprint'][:16]}"
+    for role in ("source", "target"):
+        domain = card[role]
+        yield ""
+        yield f"{role}: {domain['name']}"
+        yield f"  {domain['origin']}"
+        yield from (f"  {note}" for note in domain["notes"])
+        yield f"  rows {' x '.join(map(str, domain['shape_before']))} as they came; {domain['fitting']}"
+        yield f"  test split: {domain['test_split']}; val split: {domain['val_split']}"
+        for name, mean, std in (
+            ("of train rows", "train_mean", "train_std"),
+            ("normalised by", "normalized_by_mean", "normalized_by_std"),
+        ):
+            yield f"  {name:<13}  mean {_figures(domain[mean])}  std {_figures(domain[std])}"
+        used = domain["labels_used"]
+        yield f"  labels that training sees: {used['training']:,}; that selection sees: {used['selection']:,}"
+        if wrong := {name: count for name, count in domain["labels_made_wrong"].items() if count}:
+            yield "  labels made wrong: " + ", ".join(f"{count:,} {name}" for name, count in wrong.items())
+    yield ""
+    yield from _class_table(card)
+
+
+def _class_table(card: Mapping[str, Any]) -> Iterable[str]:
+    """Rows of each class in each split of both domains, and their sums."""
+    columns = [(role, split) for role in ("source", "target") for split in card[role]["rows"]]
+    names = list(dict.fromkeys([*card["classes"], *card["classes_of_target_alone"]]))
+    width = max(5, *(len(name) for name in names))
+    yield f"{'class':<{width}}" + "".join(f"{f'{role} {split}':>14}" for role, split in columns)
+    for name in names:
+        counts = (card[role]["rows_per_class"][split].get(name, 0) for role, split in columns)
+        yield f"{name:<{width}}" + "".join(f"{count:>14,}" for count in counts)
+    yield f"{'all':<{width}}" + "".join(f"{card[role]['rows'][split]:>14,}" for role, split in columns)
+
+
+def _figures(values: list[float]) -> str:
+    """A few channels' figures; of many features how far they reach."""
+    if len(values) > 4:
+        return f"{min(values):.3f} to {max(values):.3f}"
+    return " ".join(f"{value:.3f}" for value in values)
