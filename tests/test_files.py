@@ -17,6 +17,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.forked import child
 from tlrun import files, run
@@ -109,6 +110,33 @@ def test_damaged_table_is_named(tmp_path: Path, content: str, why: str) -> None:
 
 
 # --- disks that refuse
+
+
+def test_yaml_gives_back_values_and_words_that_look_like_values(tmp_path: Path) -> None:
+    words = [
+        "1e-3",
+        "1_000",
+        "0x1f",
+        "no",
+        "on",
+        "~",
+        "null",
+        "2024-01-01",
+        "12:30:01",
+        "1.",
+        "",
+        "'",
+        "=",
+        " x ",
+        "a: b",
+    ]
+    values = {
+        "words": words,
+        "numbers": [1e-3, 1e22, 1.5e-7, 1e16, 2**60, -0.0, True, None, "${no.key}"],
+        "1": {"on": 2},
+    }
+    (tmp_path / "a.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
+    assert repr(files.read_yaml(tmp_path / "a.yaml")) == repr(values)
 
 
 def test_temporaries_of_a_killed_write_go_at_the_next_opening(tmp_path: Path) -> None:

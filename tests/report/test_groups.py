@@ -108,6 +108,21 @@ def test_a_rule_that_peeks_is_held_against_one_that_peeks(finished: Finished, tm
     }
 
 
+def test_a_rule_that_peeks_has_no_reference_among_those_that_do_not_and_the_reverse(
+    finished: Finished, tmp_path: Path
+) -> None:
+    finished("source_only", "engine.select=oracle")
+    finished("target_only")
+    finished("dann")
+    finished("dann", "engine.select=oracle")
+    references = {
+        each.settings["engine.select"]: sorted(each.references)
+        for each in groups(tmp_path).values()
+        if each.strategy == "dann"
+    }
+    assert references == {"source_val": ["ceiling"], "oracle": ["floor"]}
+
+
 def test_a_source_model_counts_as_the_weights_it_started_from(finished: Finished, tmp_path: Path) -> None:
     finished("source_only", "model=resnet18", "model.weights=random")
     finished("dann", "model=resnet18", "model.weights=imagenet")

@@ -111,7 +111,7 @@ def test_runs_of_other_classes_are_not_summed(finished: Finished, tmp_path: Path
         confusions(found(tmp_path))
 
 
-@pytest.mark.parametrize("count", [2, 10, 12, 13, 31, 100, 345])
+@pytest.mark.parametrize("count", [2, 10, 12, 13, 29, 31, 100, 345])
 @pytest.mark.parametrize("panels", [1, 2, 3, 4])
 def test_confusion_matrices_are_legible_with_any_number_of_classes(count: int, panels: int) -> None:
     classes = [f"class number {number:03d}" for number in range(count)]
@@ -226,3 +226,18 @@ def test_embedding_keeps_clusters_apart_and_is_the_same_every_time() -> None:
     spread = np.linalg.norm(points.reshape(3, 30, 2) - middles[:, None], axis=2).mean()
     apart = min(np.linalg.norm(middles[one] - middles[two]) for one, two in ((0, 1), (0, 2), (1, 2)))
     assert apart > 3 * spread
+
+
+def test_a_method_has_the_same_colour_in_every_picture_of_its_pair(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib.colors
+
+    for rate in range(9):
+        finished("dann", f"optim.lr={1 + rate}")
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(style, "save", lambda figure, path: drawn.setdefault(path.name, figure) and [path])
+    draw(found(tmp_path / "runs"), tmp_path / "out")
+    curve = drawn["mnist_usps-curves-2"].axes[0].lines[0].get_color()
+    bar = drawn["mnist_usps-bars"].axes[0].patches[8].get_facecolor()
+    assert matplotlib.colors.to_rgba(curve) == bar == matplotlib.colors.to_rgba(style.METHODS[8 % 6])

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def bars(groups: Sequence[Group]) -> Figure:
+def bars(groups: Sequence[Group], looks: Sequence[style.Line] | None = None) -> Figure:
     """Target test accuracy of each group with its t interval, where n is 2 or more; one pair.
 
-    Floor and ceiling are lines across those bars that are held against them.
+    Floor and ceiling are lines across those bars that are held against them. looks: one for each group, where several
+    pictures share them.
     """
-    shown = [group for group in groups if group.figures(FIGURE)]
+    looks = looks or style.lines([group.strategy for group in groups])
+    drawn = [(group, look) for group, look in zip(groups, looks, strict=True) if group.figures(FIGURE)]
+    shown = [group for group, _ in drawn]
     figure = style.figure(height=0.9 + 0.3 * len(shown))
     axes = figure.subplots()
-    looks = style.lines([group.strategy for group in shown])
-    for at, (group, look) in enumerate(zip(shown, looks, strict=True)):
+    for at, (group, look) in enumerate(drawn):
         interval = t_interval(group.figures(FIGURE))
         mean = 100 * interval.mean
         axes.barh(at, mean, height=0.62, color=_fill(look), hatch=look.hatch, edgecolor="white", lw=0)

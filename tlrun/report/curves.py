@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 PANELS = {"target_test_accuracy": "target test accuracy (%)", "source_test_accuracy": "source test accuracy (%)"}
 
 
-def curves(groups: Sequence[Group]) -> Figure:
-    """Accuracy by epoch on both domains: the mean over seeds, in a band of one sample standard deviation."""
+def curves(groups: Sequence[Group], looks: Sequence[style.Line] | None = None) -> Figure:
+    """Accuracy by epoch on both domains: the mean over seeds, in a band of one sample standard deviation.
+
+    looks: one for each group, where several pictures share them.
+    """
     figure = style.figure(height=2.7 + 0.16 * len(groups) / 3)
     axes = figure.subplots(1, len(PANELS), sharey=True)
     tables = [[run.folder.read_metrics() for run in group.runs] for group in groups]
     handles = []
-    for look, runs in zip(style.lines([group.strategy for group in groups]), tables, strict=True):
+    for look, runs in zip(looks or style.lines([group.strategy for group in groups]), tables, strict=True):
         for each, column in zip(axes, PANELS, strict=True):
             handle = _band(each, runs, column, look)
         handles.append(handle)

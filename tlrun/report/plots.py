@@ -37,11 +37,14 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
     with style.styled():
         for pair, found in groupby(groups, key=lambda group: group.pair):
             of_pair = list(found)
-            for name, kind, most in (
-                ("curves", curves, CURVES),
-                ("bars", bars, BARS),
+            # A group looks the same in every picture of the pair.
+            looks = dict(zip(map(id, of_pair), style.lines([group.strategy for group in of_pair]), strict=True))
+            kinds: list[tuple[str, Callable[[Sequence[Group]], Figure], int]] = [
+                ("curves", lambda page, looks=looks: curves(page, [looks[id(each)] for each in page]), CURVES),  # type: ignore[misc]
+                ("bars", lambda page, looks=looks: bars(page, [looks[id(each)] for each in page]), BARS),  # type: ignore[misc]
                 ("confusion", confusions, MATRICES),
-            ):
+            ]
+            for name, kind, most in kinds:
                 _pages(name, kind, of_pair, most, folder, pair)
             if is_planar(of_pair[0].runs[0]):
                 _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
