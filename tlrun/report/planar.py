@@ -130,7 +130,7 @@ def boundaries(groups: Sequence[Group]) -> Figure:
         for name in (DIRECT, SCRATCH)
         if name in svcs
     ]
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = style.figure(width=style.WIDTH, height=0.5 + rows * style.WIDTH / max(2, columns) * 0.84)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -140,6 +140,7 @@ def boundaries(groups: Sequence[Group]) -> Figure:
             each.set_visible(False)
             continue
         name, pair, predict = panels[at]
+        each.tick_params(labelbottom=at + columns >= len(panels))  # also above a place that stays empty
         accuracy = 100 * float((predict(_rows(pair, "target_test")[0]) == _rows(pair, "target_test")[1]).mean())
         each.set_title(f"{style.wrapped(name, 34)}: {accuracy:.1f} %")
         found = _panel(each, pair, predict)
