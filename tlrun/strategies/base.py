@@ -100,6 +100,8 @@ class Strategy(nn.Module):
         self.task = task
         self.label_smoothing = label_smoothing
         self.statistics: DomainStatistics | None = None
+        if isinstance(config, AdaptationSettings) and config.batch_norm == "apart":
+            self.statistics = DomainStatistics(model)
 
     @property
     def terms(self) -> Terms:
@@ -241,11 +243,6 @@ def adaptation_phases(
         reads=("source", "unlabelled"),
     )
     return (*phases, Phase(FINETUNE, share, train=("model.*",), reads=("target",))) if share else phases
-
-
-def domain_statistics(config: AdaptationSettings, model: TransferModel) -> DomainStatistics | None:
-    """Statistics by domain with batch_norm=apart, none with joint."""
-    return DomainStatistics(model) if config.batch_norm == "apart" else None
 
 
 def adaptation_weight(config: AdaptationSettings, progress: Progress) -> float:

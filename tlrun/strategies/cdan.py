@@ -24,7 +24,6 @@ from tlrun.strategies.base import (
     both_domains,
     discriminate,
     discriminator,
-    domain_statistics,
     labelled_loss,
 )
 
@@ -51,7 +50,6 @@ class Cdan(Strategy):
 
     def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
         super().__init__(config, model, task, label_smoothing=label_smoothing)
-        self.statistics = domain_statistics(config, model)
         sizes = (model.num_features, task.num_classes)
         width, randomized = sizes[0] * sizes[1], False
         if config.random_features is not None and width > LARGEST_PRODUCT:

@@ -23,7 +23,6 @@ from tlrun.strategies.base import (
     both_domains,
     discriminate,
     discriminator,
-    domain_statistics,
     labelled_loss,
     model_groups,
 )
@@ -51,7 +50,6 @@ class Dann(Strategy):
 
     def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
         super().__init__(config, model, task, label_smoothing=label_smoothing)
-        self.statistics = domain_statistics(config, model)
         self.discriminator = discriminator(config, model.num_features)
 
     @property

@@ -7,11 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tlrun.batch import Batch, Losses, Output, Progress, Task, Terms
+from tlrun.batch import Batch, Losses, Output, Progress, Terms
 from tlrun.config import AdaptationSettings
 from tlrun.losses.coral import coral
-from tlrun.models.transfer import TransferModel
-from tlrun.strategies.base import Phase, Strategy, adaptation_phases, aligned_loss, domain_statistics
+from tlrun.strategies.base import Phase, Strategy, adaptation_phases, aligned_loss
 
 
 class DeepCoral(Strategy):
@@ -29,10 +28,6 @@ class DeepCoral(Strategy):
             if not self.match or len(set(self.match)) != len(self.match):
                 problems.append("match: must name features, logits, or each of them once")
             return problems
-
-    def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
-        super().__init__(config, model, task, label_smoothing=label_smoothing)
-        self.statistics = domain_statistics(config, model)
 
     @property
     def terms(self) -> Terms:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tlrun.batch import Batch, Losses, Progress, Task, Terms
+from tlrun.batch import Batch, Losses, Progress, Terms
 from tlrun.config import AdaptationSettings, Positive
 from tlrun.losses.confusion import class_confusion
-from tlrun.models.transfer import TransferModel
-from tlrun.strategies.base import Phase, Strategy, adaptation_phases, aligned_loss, domain_statistics
+from tlrun.strategies.base import Phase, Strategy, adaptation_phases, aligned_loss
 
 
 class Mcc(Strategy):
@@ -18,10 +17,6 @@ class Mcc(Strategy):
 
     class Config(AdaptationSettings):
         temperature: Positive
-
-    def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
-        super().__init__(config, model, task, label_smoothing=label_smoothing)
-        self.statistics = domain_statistics(config, model)
 
     @property
     def terms(self) -> Terms:
