@@ -57,16 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in VERBS:
+        verb = importlib.import_module(f"tlrun.verbs.{arguments[0]}")
+        try:
+            code: int = verb.main(arguments[1:])
+        except SystemExit:  # argparse has shown the verb's help
+            return DONE
+        return code
     if {"--help", "-h"} & set(arguments):
         print(listing.help_text([listing.config_folder()]))
         return DONE
     if "--version" in arguments:
         print(listing.version_text())
         return DONE
-    if arguments and arguments[0] in VERBS:
-        verb = importlib.import_module(f"tlrun.verbs.{arguments[0]}")
-        code: int = verb.main(arguments[1:])
-        return code
     if {"--shell-completion", "-sc"} & set(arguments) and not _COMPLETES & set(arguments):
         raise ConfigError("-sc: needs install=bash, install=zsh or install=fish; the same with uninstall=")
     if {"--shell-completion", "-sc", "--hydra-help"} & set(arguments):

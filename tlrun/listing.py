@@ -20,6 +20,9 @@ GROUPS = {
 }
 """What `list` shows -> the folder of `configs/` that holds it."""
 
+KINDS = (*GROUPS, "rules")
+"""All that `list` can show."""
+
 HOW = {
     "domains": "domain@data.source=NAME domain@data.target=NAME, with data=pair",
     "rules": "engine.select=NAME",
@@ -41,7 +44,7 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
-       tlrun --version | --help
+       tlrun --version | --help      tlrun VERB --help tells more of list, data, doctor and report
 
 examples:
   tlrun strategy=dann data=mnist_mnistm
@@ -100,11 +103,10 @@ def options(what: str, folders: list[Path]) -> dict[str, str]:
 
 def list_text(what: str | None, folders: list[Path]) -> str:
     """The lines of `tlrun list [what]`. Raises ConfigError when there is no such list."""
-    every = (*GROUPS, "rules")
     if what is None:
-        return "\n\n".join(f"{each} ({_how(each)})\n{_lines(options(each, folders), '  ')}" for each in every)
-    if what not in every:
-        raise ConfigError(f"list {what}: no such list{unknown(what, every)}")
+        return "\n\n".join(f"{each} ({_how(each)})\n{_lines(options(each, folders), '  ')}" for each in KINDS)
+    if what not in KINDS:
+        raise ConfigError(f"list {what}: no such list{unknown(what, KINDS)}")
     return _lines(options(what, folders))
 
 
@@ -123,7 +125,7 @@ def help_text(folders: list[Path]) -> str:
         )
         for group in groups
     ]
-    return HELP.format(what=", ".join((*GROUPS, "rules")), groups="\n".join(lines)).rstrip()
+    return HELP.format(what=", ".join(KINDS), groups="\n".join(lines)).rstrip()
 
 
 def version_text() -> str:

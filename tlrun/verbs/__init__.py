@@ -15,7 +15,18 @@ VERBS = ("list", "data", "doctor", "report")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells a wrong option as everything else that is wrong is told."""
+    """A parser of one verb: shows the verb's help, and tells a wrong option as everything else that is wrong is told.
+
+    usage and epilog are shown as they are written.
+    """
+
+    def __init__(self, verb: str, usage: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=f"tlrun {verb}",
+            usage=f"tlrun {verb} {usage}",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}")

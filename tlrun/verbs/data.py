@@ -13,11 +13,11 @@ from tlrun.config import ExperimentConfig
 from tlrun.verbs import Parser
 
 EPILOG = """\
-show      the data card: counts per class and split, sizes, statistics, origin, labels granted; and a picture of both
-          domains, as they came and as training sees them (--picture FILE, --no-picture; --json prints the card alone)
-check     what is wrong with the data: classes without rows, copies inside and across splits and domains, images of one
-          value, imbalance; exit code 1 where results would mislead
-prepare   makes, fetches (with data.download=true) and caches everything that a run needs, and says where it is from
+show     the data card: counts per class and split, sizes, statistics, origin, labels granted; and a picture of both
+         domains, as they came and as training sees them
+check    what is wrong with the data: classes without rows, copies inside and across splits and domains, images of one
+         value, imbalance; exit code 1 where results would mislead
+prepare  makes, fetches (with data.download=true) and caches all that a run needs, and says where it is from
 
   tlrun data show data=mnist_mnistm
   tlrun data check data=pair domain@data.source=mnist domain@data.target=usps
@@ -26,12 +26,12 @@ prepare   makes, fetches (with data.download=true) and caches everything that a 
 
 def main(arguments: list[str]) -> int:
     """Raises ConfigError where the command, a setting or the data is wrong."""
-    parser = Parser(prog="tlrun data", epilog=EPILOG, add_help=False)
+    parser = Parser("data", "show|check|prepare [KEY=VALUE ...]", EPILOG)
     parser.add_argument("what", choices=("show", "check", "prepare"))
-    parser.add_argument("--config-dir", "-cd")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--picture", type=Path)
-    parser.add_argument("--no-picture", action="store_true")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
+    parser.add_argument("--json", action="store_true", help="show: the card alone, as a run folder's data.json")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="show: where the picture goes (data_<pair>.png)")
+    parser.add_argument("--no-picture", action="store_true", help="show: no picture")
     asked, rest = parser.parse_known_intermixed_args(arguments)
     config = settings(Request(tuple(rest), config_dir=asked.config_dir))
     if asked.what == "show":

@@ -18,8 +18,8 @@ NAME = 17
 
 def main(arguments: list[str]) -> int:
     """Prints what was found; exit code 0 whatever that is. Raises ConfigError for a wrong command or setting."""
-    parser = Parser(prog="tlrun doctor", add_help=False)
-    parser.add_argument("--config-dir", "-cd")
+    parser = Parser("doctor", "[KEY=VALUE ...]")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     asked, rest = parser.parse_known_intermixed_args(arguments)
     config = settings(Request(tuple(rest), config_dir=asked.config_dir))
     for part in (_versions(), _machine(config), _places(config), _domains(asked.config_dir, rest)):

@@ -11,9 +11,11 @@ from tlrun.verbs import Parser
 
 def main(arguments: list[str]) -> int:
     """Prints one list, or all of them. Raises ConfigError where there is no such list or folder."""
-    parser = Parser(prog="tlrun list", add_help=False)
-    parser.add_argument("what", nargs="?")
-    parser.add_argument("--config-dir", "-cd")
+    parser = Parser("list", "[WHAT]")
+    parser.add_argument(
+        "what", nargs="?", metavar="WHAT", help=f"{', '.join(listing.KINDS)}; all of them where it is left out"
+    )
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     chosen = parser.parse_args(arguments)
     folders = [listing.config_folder()]
     if chosen.config_dir is not None:

@@ -17,12 +17,12 @@ def main(arguments: list[str]) -> int:
 
     Returns 0 where there is anything to report. Raises ConfigError where there is not, or an option is wrong.
     """
-    parser = Parser(prog="tlrun report", add_help=False)
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    parser.add_argument("--out", type=Path, default=Path("report"))
-    parser.add_argument("--no-plots", action="store_true")
+    parser = Parser("report", "PATH ... [options]")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="run folders, or folders that hold some")
+    parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="for the pictures (report/)")
+    parser.add_argument("--no-plots", action="store_true", help="tables alone")
     for name in FORMATS:
-        parser.add_argument(f"--{name}", metavar="FILE")
+        parser.add_argument(f"--{name}", metavar="FILE", help="the tables in this format; - prints them")
     chosen = parser.parse_args(arguments)
     wanted = {name: getattr(chosen, name) for name in FORMATS if getattr(chosen, name) is not None}
     if len(to_stdout := [f"--{name}" for name, place in wanted.items() if place == "-"]) > 1:
