@@ -95,7 +95,7 @@ def test_prepare_says_what_is_there_and_where_it_came_from(data: Run, tmp_path: 
     [
         (("shw",), "tlrun data: argument what: invalid choice: 'shw' (choose from 'show', 'check', 'prepare')\n"),
         ((), "tlrun data: the following arguments are required: what\n"),
-        (("show", "data=mnist_usp"), "data=mnist_usp: no such pair; did you mean mnist_usps? (choices: mnist_mnistm, "),
+        (("show", "data=mnist_usp"), "data=mnist_usp: no such pair; did you mean mnist_usps? (choices: "),
         (("show", "data.rot=1"), "data.rot=1: unknown key; did you mean data.root?"),
         (("check", "seed=0,1"), "seed=0,1: several values need -m"),
     ],
