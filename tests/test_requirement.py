@@ -50,5 +50,5 @@ def test_requirement_on_an_unknown_field_suggests_one() -> None:
     for name in ("zzz", "status", "format", "warnings"):
         with pytest.raises(ConfigError, match=f'no numeric field "{name}"; '):
             run.parse_requirement(f"{name}>=1")
-    with pytest.raises(ConfigError, match="allowed are seed, target_test_accuracy, .*, largest_class_share$"):
+    with pytest.raises(ConfigError, match="allowed are seed, target_test_accuracy, .*, twin_cosine$"):
         run.parse_requirement("zzz>=1")
