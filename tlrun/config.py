@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
@@ -189,6 +190,24 @@ class DomainSettings(Settings):
     def resolved(self, root: Path) -> Self:
         """The same settings with every automatic value named, given the data root."""
         return self
+
+
+class FileDomainSettings(DomainSettings):
+    """Base of the domains made of image files. title: what they are called, null to take it from where they lie."""
+
+    title: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None
+
+    @property
+    def place(self) -> str | None:
+        """The folder or file that the user named, if any."""
+        raise TypeError(f"{type(self).__qualname__} does not say where its files lie")
+
+    @property
+    def called(self) -> str:
+        if self.title is not None or self.place is None:
+            return self.title or self.name
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(self.place).name.removesuffix(PurePath(self.place).suffix))
+        return stem.strip("-._") or self.name
 
 
 class ModelSettings(Settings):

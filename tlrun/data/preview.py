@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tlrun.config import ExperimentConfig
 from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.domain import DomainPair, load_domain, make_pair
-from tlrun.data.images import ImageFiles, read_thumbnail
+from tlrun.data.images import BadImage, ImageFiles, read_thumbnail
+from tlrun.data.rows import bad_image_error
 from tlrun.data.split_domain import Role
 from tlrun.data.splits import hash64, row_keys
 from tlrun.data.transforms import Augmentation, to_batch
@@ -82,4 +83,7 @@ def _preview(config: ExperimentConfig, pair: DomainPair, role: Role, data: Domai
 def _as_came(given: Rows, rows: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
     if not isinstance(given.x, ImageFiles):
         return list(given.x[rows])
-    return [read_thumbnail(given.x.path(number), side=THUMBNAIL) for number in rows.tolist()]
+    try:
+        return [read_thumbnail(given.x.path(number), side=THUMBNAIL) for number in rows.tolist()]
+    except BadImage as error:
+        raise bad_image_error(error) from error
