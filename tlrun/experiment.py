@@ -22,8 +22,9 @@ from tlrun.engine.runtime import Precision, Runtime, seed_everything
 from tlrun.files import RunError
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
+from tlrun.requirement import parse_requirement
 from tlrun.resolve import name_choices, name_machine, pretrain_config
-from tlrun.run import RunFolder, environment, parse_requirement
+from tlrun.run import RunFolder, environment
 
 log = logging.getLogger(__name__)
 

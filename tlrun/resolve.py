@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlrun.config import ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
 from tlrun.engine.selection import automatic_rule
-from tlrun.run import parse_requirement
+from tlrun.requirement import parse_requirement
 
 if TYPE_CHECKING:
     import torch

@@ -7,18 +7,14 @@ RunError.
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import json
-import math
-import operator
 import os
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -26,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from omegaconf import OmegaConf
 
 from tlrun import files
-from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.config import ExperimentConfig
 from tlrun.environment import environment as environment
 from tlrun.files import RunError as RunError
 from tlrun.files import load_checkpoint as load_checkpoint
@@ -357,43 +353,3 @@ def metrics_columns(
     if twice := sorted({column for column in columns if columns.count(column) > 1}):
         raise ValueError(f"metrics.csv would have two columns named {', '.join(twice)}")
     return columns
-
-
-_OPERATORS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt, "==": operator.eq}
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """What `run.require` asks of the summary."""
-
-    name: str
-    operator: str
-    value: float
-
-    def check(self, summary: Mapping[str, Any]) -> str | None:
-        """None when it is met, otherwise what was found instead."""
-        found = summary.get(self.name)
-        if found is not None and _OPERATORS[self.operator](found, self.value):
-            return None
-        return f"{self.name} is {'unknown' if found is None else found}, required was {self.operator} {self.value:g}"
-
-
-def parse_requirement(text: str) -> Requirement:
-    """`target_test_accuracy>=0.7` and the like, on a numeric field of the summary. Raises ConfigError."""
-    parts = re.fullmatch(r"\s*(\w+)\s*(>=|>|<=|<|==)\s*(\S+)\s*", text)
-    try:
-        value = float(parts[3]) if parts else math.nan
-    except ValueError:
-        value = math.nan
-    if parts is None or not math.isfinite(value):
-        known = " ".join(_OPERATORS)
-        raise ConfigError(
-            f'run.require: "{text}" cannot be read; write a field of summary.json, one of {known} and a number, '
-            'such as "target_test_accuracy>=0.7"'
-        )
-    numeric = [name for name, (kind, _) in SUMMARY_FIELDS.items() if kind in (int, float) and name != "format"]
-    if parts[1] not in numeric:
-        near = difflib.get_close_matches(parts[1], numeric, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(numeric)}"
-        raise ConfigError(f'run.require: summary.json has no numeric field "{parts[1]}"; {hint}')
-    return Requirement(parts[1], parts[2], value)
