@@ -32,6 +32,36 @@ class Requirement:
         return f"{self.name} is {'unknown' if found is None else found}, required was {self.operator} {self.value:g}"
 
 
+_OF_TARGET_TEST = ("oracle_target_test_accuracy", "oracle_epoch", "last_target_test_accuracy", "regret")
+_OF_SOURCE_TEST = ("source_test_accuracy_before", "forgetting")
+
+
+def rows_behind(name: str) -> str | None:
+    """The part whose labelled rows a field of the summary is a figure of; None where it is of none."""
+    parts = {"target_test": _OF_TARGET_TEST, "source_test": _OF_SOURCE_TEST, "source_val": (), "target_val": ()}
+    figures = ("accuracy", "macro_f1", "loss", "calibration_error")
+    for part, others in parts.items():
+        if name in others or name in [f"{part}_{figure}" for figure in figures]:
+            return part
+    return None
+
+
+def check_answerable(text: str | None, labelled: Mapping[str, int]) -> None:
+    """Raises ConfigError where a requirement is about figures that a run cannot have.
+
+    labelled: how many rows of each evaluation part have a label.
+    """
+    if text is None:
+        return
+    name = parse_requirement(text).name
+    part = rows_behind(name)
+    if part is not None and not labelled[part]:
+        told = part.replace("_", " ")
+        raise ConfigError(
+            f"run.require: {name} is a figure over labelled {told} rows, and no {told} row has a label; require another"
+        )
+
+
 def parse_requirement(text: str) -> Requirement:
     """`target_test_accuracy>=0.7` and the like, on a numeric field of the summary. Raises ConfigError."""
     parts = re.fullmatch(r"\s*(\w+)\s*(>=|>|<=|<|==)\s*(\S+)\s*", text)

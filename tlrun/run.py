@@ -15,6 +15,7 @@ import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -48,9 +49,14 @@ FILES = {
     "data.json": "the data card: rows per class and split, sizes, statistics, origin, fingerprint",
     "metrics.csv": "a row an epoch: losses, figures per domain and split, selection scores, rate, speed",
     "classes.csv": "a row per epoch, domain, split and class: rows, accuracy, precision, F1",
-    "confusion_<domain>_<split>.csv": "rows of each true class (down) by predicted class (across), selected checkpoint",
+    "confusion_<domain>_<split>.csv": (
+        "labelled rows of each true class (down) by predicted class (across), selected checkpoint; none without such rows"
+    ),
     "summary.json": "the flat result: see SUMMARY_FIELDS",
-    "predictions.csv": "each row of the target test split: label, prediction, confidence, class probabilities",
+    "predictions.csv": (
+        "each row of the target test split, and each other target row of unknown label: split, number, path where it is "
+        "a file, label, prediction, confidence, class probabilities"
+    ),
     "checkpoints/last.pt": "everything needed to go on: the truth of which metrics.csv is a copy",
     "checkpoints/best.pt": "the model that the selection rule chose",
     "plots/": "with run.plots=true, curves.png and confusion.png, made from the other files",
@@ -66,7 +72,12 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
     "strategy": (str, "name of the strategy"),
     "data": (str, "name of the pair of domains"),
     "seed": (int, "the seed"),
-    "target_test_accuracy": (float, "share of target test rows predicted right by the selected checkpoint, in [0, 1]"),
+    "target_test_accuracy": (
+        float,
+        "share of labelled target test rows predicted right by the selected checkpoint, in [0, 1]; null without any",
+    ),
+    "target_test_rows": (int, "rows of the target test split"),
+    "target_test_rows_labelled": (int, "those with a label of the task, over which its figures are"),
     "source_test_accuracy": (float, "the same on the source test split"),
     "target_test_macro_f1": (float, "F1 on the target test split, mean over classes"),
     "target_test_loss": (float, "cross-entropy on the target test split, mean over rows, nats"),
@@ -142,6 +153,18 @@ def run_name(config: ExperimentConfig) -> str:
     """`<data>-<strategy>-s<seed>-<digest>`, of a resolved config."""
     strategy = config.strategy.name.rpartition(".")[2]
     return f"{config.data.name}-{strategy}-s{config.seed}-{digest(config)}"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one row: probabilities (C,). row: as the domain numbers those of train and val together, and
+    those of test. label: a class number, below 0 where it is unknown. path: of the file it is read from, if it is one."""
+
+    split: str
+    row: int
+    label: int
+    probabilities: Sequence[float]
+    path: str | None = None
 
 
 class RunFolder:
@@ -296,23 +319,19 @@ class RunFolder:
         except (IndexError, ValueError) as error:
             raise files.damaged(path, str(error)) from error
 
-    def write_predictions(
-        self,
-        classes: Sequence[str],
-        *,
-        rows: Sequence[int],
-        labels: Sequence[int],
-        probabilities: Sequence[Sequence[float]],
-    ) -> None:
-        """The final word on N rows: rows and labels (N,), probabilities (N, C); a label below 0 is left blank."""
+    def write_predictions(self, classes: Sequence[str], predictions: Sequence[Prediction]) -> None:
+        """The final word on some rows; `path` is a column where any of them has one."""
         shares = [f"probability_{name}" for name in classes]
         lines = []
-        for row, label, values in zip(rows, labels, probabilities, strict=True):
-            best = max(values)
-            line = {"row": row, "label": classes[label] if label >= 0 else None, "confidence": best}
-            line["prediction"] = classes[values.index(best)]
-            lines.append(line | dict(zip(shares, values, strict=True)))
-        files.write_table(self.predictions, ("row", "label", "prediction", "confidence", *shares), lines)
+        for each in predictions:
+            best = max(each.probabilities)
+            line = {"split": each.split, "row": each.row, "path": each.path, "confidence": best}
+            line["label"] = classes[each.label] if each.label >= 0 else None
+            line["prediction"] = classes[each.probabilities.index(best)]
+            lines.append(line | dict(zip(shares, each.probabilities, strict=True)))
+        path = ("path",) if any(each.path is not None for each in predictions) else ()
+        columns = ("split", "row", *path, "label", "prediction", "confidence", *shares)
+        files.write_table(self.predictions, columns, [{key: line[key] for key in columns} for line in lines])
 
     def read_predictions(self) -> pandas.DataFrame:
         return files.read_table(self.predictions)
