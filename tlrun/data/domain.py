@@ -99,11 +99,14 @@ def load_pair(config: PairSettings, *, seed: int, device: torch.device) -> Domai
     return _join(domains.get("source"), domains["target"], config, seed=seed, device=device)
 
 
-def split_pair(config: PairSettings) -> dict[Role, SplitDomain]:
-    """The domains there are, split and fitted, all labels with them. Raises ConfigError, with what is wrong in both."""
+def split_pair(config: PairSettings, *, keep_bad: bool = False) -> dict[Role, SplitDomain]:
+    """The domains there are, split and fitted, all labels with them. keep_bad: see `split_domain`.
+
+    Raises ConfigError, with what is wrong in both.
+    """
     places = find_places(config)
     roles = roles_of(config)
-    loaded = together(partial(_load_split, config, role, places) for role in roles)
+    loaded = together(partial(_load_split, config, role, places, keep_bad=keep_bad) for role in roles)
     return dict(zip(roles, loaded, strict=True))
 
 
@@ -138,8 +141,8 @@ def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
     return domain
 
 
-def _load_split(config: PairSettings, role: Role, places: Places) -> SplitDomain:
-    return split_domain(_domain(config, role, places).load(), role=role, config=config)
+def _load_split(config: PairSettings, role: Role, places: Places, *, keep_bad: bool) -> SplitDomain:
+    return split_domain(_domain(config, role, places).load(), role=role, config=config, keep_bad=keep_bad)
 
 
 def _join(
