@@ -91,5 +91,3 @@ def test_an_unclear_layout_is_refused_with_what_was_found(tmp_path: Path, paths:
     with pytest.raises(ConfigError) as caught:
         find_layout(tmp_path)
     assert str(caught.value) == message.replace("ROOT", str(tmp_path))
-
-
