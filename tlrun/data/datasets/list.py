@@ -81,11 +81,11 @@ def read_list(file: Path) -> Lines:
         line = line.strip()
         if not line:
             continue
-        path, _, label = line.rpartition(" ")
+        parts = line.rsplit(None, 1)
         if is_image_name(line.rpartition("/")[2]):
             found.append((line, None))
-        elif path:
-            found.append((path.strip(), label))
+        elif len(parts) == 2:
+            found.append((parts[0], parts[1]))
         else:
             raise ConfigError(
                 f"data: {file}, line {number}: must be `path label`, or the path of an image; got {line!r}"
