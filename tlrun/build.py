@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
@@ -266,9 +267,9 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
         kind = found
     values, failed = dict(value), set()
     for name, field in kind.model_fields.items():
-        below = field.annotation
+        below = _settings_kind(field.annotation)
         name = field.alias or name
-        if name in values and inspect.isclass(below) and issubclass(below, Settings):
+        if below is not None and name in values and not (values[name] is None and below != field.annotation):
             values[name] = _typed_node(below, values[name], _join(key, name), problems)
             if values[name] is None:
                 failed.add(name)
@@ -281,6 +282,13 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
     problems += [_join(key, problem) for problem in node.problems()]
     problems += _leaf_problems(node, key)
     return node
+
+
+def _settings_kind(annotation: Any) -> type[Settings] | None:
+    """The class of settings that a field holds, if it holds some: the field's type itself, or that or None."""
+    kinds = [each for each in (get_args(annotation) or (annotation,)) if each is not NoneType]
+    found = kinds[0] if len(kinds) == 1 else None
+    return found if inspect.isclass(found) and issubclass(found, Settings) else None
 
 
 def _choice(key: str) -> str:
