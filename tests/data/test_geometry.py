@@ -114,7 +114,7 @@ def test_each_image_is_cropped_at_its_own_box() -> None:
     for row, (top, left, height, width) in enumerate(boxes.tolist()):
         part = x[row, top : top + height, left : left + width].permute(2, 0, 1)[None].float()
         wanted = interpolate(part, (16, 16), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-        assert (cropped[row].float() - wanted).abs().max() <= 1
+    XX
 
 
 def test_mirroring_exchanges_left_and_right_of_those_chosen() -> None:
@@ -145,8 +145,8 @@ def test_an_affine_map_takes_each_pixel_from_where_it_says_and_repeats_the_edge(
     matrix = torch.tensor(
         [
             [[1.0, 0, 0], [0, 1, 0]],
-            [[0.9, -0.4, 0.3], [0.4, 0.9, -1.2]],
-            [[1, 0.3, 0], [0, 1, 0]],
+            [[0.91, -0.41, 0.313], [0.41, 0.91, -1.217]],
+            [[1, 0.31, 0], [0, 1, 0]],
             [[1, 0, 20], [0.1, 1, -2]],
         ]
     )

@@ -56,7 +56,7 @@ def test_every_image_draws_its_own_operations_evenly(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", [each for each in OPERATIONS if each != "identity"])
 def test_an_operation_changes_each_image_and_keeps_size_and_type(name: str, channels: int) -> None:
-    x = picture(3, channels=channels)
+    x = picture(3, 32, channels)
     out = OPERATIONS[name](x, torch.tensor([0.9, -0.9, 0.9]))
     assert out.shape == x.shape
     assert out.dtype == torch.uint8

@@ -85,10 +85,10 @@ class Augmentation:
         settings, rows = self.settings, len(x)
         if settings.randaugment is not None:
             x = rand_augment(x, settings.randaugment, generator)
-        amounts = (settings.brightness, settings.contrast, settings.saturation, settings.hue)
-        if any(amounts[:1] + amounts[2:]):
-            draws = 2 * torch.rand(len(amounts), rows, generator=generator) - 1
-            brightness, contrast, saturation = (1 + most * draw for most, draw in zip(amounts, draws, strict=False))
+        if settings.brightness or settings.saturation or settings.hue:
+            draws = 2 * torch.rand(4, rows, generator=generator) - 1
+            amounts = (settings.brightness, settings.contrast, settings.saturation)
+            brightness, contrast, saturation = (1 + amounts[place] * draws[place] for place in range(3))
             x = jitter(x, brightness, contrast, saturation, settings.hue * draws[3])
         elif settings.contrast:
             factor = 1 + settings.contrast * (2 * torch.rand(rows, generator=generator) - 1)
