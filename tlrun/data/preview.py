@@ -75,15 +75,12 @@ def _preview(config: ExperimentConfig, pair: DomainPair, role: Role, data: Domai
 def _after(
     config: ExperimentConfig, pair: DomainPair, role: Role, part: Part, chosen: Tensor
 ) -> dict[str, NDArray[np.float32]]:
-    """These rows of a part as a batch of them would hold them, view by view.
-
-    One view more than the strategy reads where `augment.views` describes it, so that it can be looked at by itself.
-    """
+    """These rows of a part as a batch of them would hold them, view by view."""
     assert part.rows is not None
     x = part.x[chosen]
     rows = (x.shape[1], x.shape[2]) if x.ndim == 4 else None
     both = pipelines(config.augment, role, pair.shape, rows)
-    count = max(config.strategy.needs.views, 1 if both[0] is both[1] else 2)
+    count = config.strategy.needs.views
     mixture = None
     if config.augment.mix is not None and part.y is not None:
         seed = hash64(config.seed, "preview", "mix")
