@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -267,9 +266,9 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
         kind = found
     values, failed = dict(value), set()
     for name, field in kind.model_fields.items():
-        below = _settings_kind(field.annotation)
+        below, optional = _settings_below(field.annotation)
         name = field.alias or name
-        if below is not None and name in values and not (values[name] is None and below != field.annotation):
+        if name in values and below is not None and not (optional and values[name] is None):
             values[name] = _typed_node(below, values[name], _join(key, name), problems)
             if values[name] is None:
                 failed.add(name)
@@ -284,11 +283,13 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
     return node
 
 
-def _settings_kind(annotation: Any) -> type[Settings] | None:
-    """The class of settings that a field holds, if it holds some: the field's type itself, or that or None."""
-    kinds = [each for each in (get_args(annotation) or (annotation,)) if each is not NoneType]
-    found = kinds[0] if len(kinds) == 1 else None
-    return found if inspect.isclass(found) and issubclass(found, Settings) else None
+def _settings_below(annotation: Any) -> tuple[type[Settings] | None, bool]:
+    """The kind of settings that a field holds, if it holds such, and whether it may hold null instead."""
+    for each in (annotation, *get_args(annotation)):
+        each = get_args(each)[0] if get_origin(each) is Annotated else each
+        if inspect.isclass(each) and issubclass(each, Settings):
+            return each, type(None) in get_args(annotation)
+    return None, False
 
 
 def _choice(key: str) -> str:

@@ -54,7 +54,7 @@ def _build(config: ExperimentConfig, pairs: dict[str, DomainPair]) -> bool:
         pairs.clear()  # before the next is loaded, so that memory holds one, as in the sweep itself
         pairs[key] = load_pair(config.data, seed=config.seed, device=device)
     pair = pairs[key]
-    check_augmentation(config.augment, pair.shape)
+    check_augmentation(config.augment, pair)
     if config.model.weights == "source":
         _build(pretrain_config(config), pairs)
         config = untrained(config)

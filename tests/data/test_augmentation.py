@@ -11,6 +11,8 @@ from torch import Tensor
 from tlrun.augment_settings import AugmentSettings
 from tlrun.config import ConfigError
 from tlrun.data.augmentation import Augmentation, check_augmentation, pipelines
+from tlrun.data.datasets.base import DomainData
+from tlrun.data.domain import DomainPair
 from tlrun.data.transforms import Statistics, to_batch
 
 MakeAugment = Callable[..., AugmentSettings]
@@ -146,7 +148,7 @@ def test_brightness_draws_within_its_range(augment_settings: MakeAugment) -> Non
 @pytest.mark.parametrize("settings", [{}, {"flip": 1.0}, {"crop": CROP}, EVERYTHING])
 def test_larger_rows_come_out_at_the_models_size(augment_settings: MakeAugment, settings: dict[str, Any]) -> None:
     x = random_images(5, 20)
-    out = run(Augmentation(augment_settings(**settings), (3, 16, 16), rows=(20, 20)), x)
+    out = run(Augmentation(augment_settings(**settings), (3, 16, 16), rows=(5, 20, 20, 3)), x)
     assert out.shape == (5, 16, 16, 3)
     if not settings:
         assert torch.equal(out, x[:, 2:18, 2:18])
@@ -191,11 +193,15 @@ def test_each_domain_and_each_view_has_its_own_pipeline(augment_settings: MakeAu
     assert alone[0].settings.flip == 0.5
 
 
-def test_what_is_wrong_with_any_pipeline_is_told_at_once(augment_settings: MakeAugment) -> None:
-    wrong = augment_settings(shift=9, target=augment_settings(shift=8, views=augment_settings(shift=10)))
+def test_what_is_wrong_with_any_pipeline_is_told_at_once(
+    augment_settings: MakeAugment, images: Callable[..., DomainData], pair_of: Callable[..., DomainPair]
+) -> None:
+    pair = pair_of(images({"cat": 9, "dog": 9}), images({"cat": 9, "dog": 9}, draw=1))
+    wrong = augment_settings(shift=9, target=augment_settings(shift=8))
     with pytest.raises(ConfigError) as caught:
-        check_augmentation(wrong, (3, 8, 8))
+        check_augmentation(wrong, pair)
     assert caught.value.problems == [
         "augment.shift: must be below the image side 8, got 9",
         "augment.target.shift: must be below the image side 8, got 8",
     ]
+    check_augmentation(augment_settings(shift=7), pair)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,20 +10,21 @@ from torch import Tensor
 from tlrun.augment_settings import AugmentSettings
 from tlrun.config import ConfigError
 from tlrun.data.colour import jitter, paint_boxes, scale_contrast
-from tlrun.data.geometry import centre_crop, draw_boxes, mirror_images, random_crop, shift_images
+from tlrun.data.domain import DomainPair
+from tlrun.data.geometry import crop_centre, draw_boxes, mirror_images, random_crop, shift_images
 from tlrun.data.per_image import PerImage
 from tlrun.data.randaugment import rand_augment
+from tlrun.data.split_domain import Role
 from tlrun.data.transforms import Shape
-
-DOMAINS: tuple[Literal["source", "target"], ...] = ("source", "target")
 
 
 class Augmentation:
     """One pipeline for raw rows: albumentations per image, crop, mirror, shift, RandAugment, colour, erasing.
 
-    shape: (C, H, W) of what leaves, which is what the model takes; rows: (H, W) of what comes, None for the same. Rows
-    that are larger and are not cropped at random lose their margin. Mixing, `target` and `views` are not done here.
-    where: the key to name in errors. Raises ConfigError, with all that is wrong, when such rows cannot be augmented so.
+    shape: (C, H, W) of what leaves, which is what the model takes; rows: (N, H, W, C) of what comes, None for that size.
+    Rows that are larger and are not cropped at random lose their margin. Mixing, `target` and `views` are not done
+    here. where: the key to name in errors. Raises ConfigError, with all that is wrong, when such rows cannot be
+    augmented so.
     """
 
     def __init__(
@@ -33,17 +32,18 @@ class Augmentation:
         settings: AugmentSettings,
         shape: Shape,
         *,
-        rows: tuple[int, int] | None = None,
+        rows: Shape | None = None,
         where: str = "augment",
     ) -> None:
         self.settings = settings
         if problems := _problems(settings, shape, where):
             raise ConfigError(problems)
-        self._channels = shape[0]
+        self._shape = shape
         self._size = (shape[1], shape[2]) if len(shape) == 3 else (0, 0)
         self._per_image: PerImage | None = None
         if settings.albumentations:
-            given = (*(rows or self._size), self._channels)
+            height, width = rows[1:3] if rows else self._size
+            given = (height, width, shape[0])
             self._per_image = PerImage(settings.albumentations, given, self._size, where=f"{where}.albumentations")
 
     @property
@@ -56,12 +56,10 @@ class Augmentation:
         Both are for `to_batch`. generator: on the CPU, for the whole batch; seeds: one for each row (N,), needed where
         `is_per_image`. x itself is left alone.
         """
-        if self.settings.keeps_images and x.ndim != 4:
-            return x
         if self._per_image is not None:
             if seeds is None:
                 raise ValueError("operations per image need a seed for each row")
-            x = self._per_image(x.expand(-1, -1, -1, self._channels), seeds)
+            x = self._per_image(x.expand(-1, -1, -1, self._shape[0]), seeds)
         return self._coloured(self._moved(x, generator), generator)
 
     def _moved(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -69,8 +67,8 @@ class Augmentation:
         settings = self.settings
         if settings.crop is not None:
             x = random_crop(x, settings.crop, self._size, generator)
-        elif x.shape[1:3] != self._size:
-            x = centre_crop(x, self._size)
+        else:
+            x = crop_centre(x, self._shape)
         if settings.flip:
             assert settings.flip != "auto"
             x = mirror_images(x, (torch.rand(len(x), generator=generator) < settings.flip).to(x.device))
@@ -101,7 +99,7 @@ class Augmentation:
 
 
 def pipelines(
-    settings: AugmentSettings, domain: Literal["source", "target"], shape: Shape, rows: tuple[int, int] | None = None
+    settings: AugmentSettings, domain: Role, shape: Shape, rows: Shape | None = None
 ) -> tuple[Augmentation, Augmentation]:
     """What rows of a domain get in their first view and in every further one. Raises ConfigError as Augmentation does."""
     own = settings.of(domain)
@@ -111,14 +109,15 @@ def pipelines(
     return first, further
 
 
-def check_augmentation(settings: AugmentSettings, shape: Shape, rows: tuple[int, int] | None = None) -> None:
+def check_augmentation(settings: AugmentSettings, pair: DomainPair) -> None:
     """Raises ConfigError, with all that is wrong, when rows of the pair cannot be augmented as the settings ask."""
     problems: list[str] = []
-    for domain in DOMAINS:
-        try:
-            pipelines(settings, domain, shape, rows)
-        except ConfigError as error:
-            problems += error.problems
+    for name in ("source_train", "target_unlabelled"):
+        if part := pair.parts.get(name):
+            try:
+                pipelines(settings, part.domain, pair.shape, part.x.shape)
+            except ConfigError as error:
+                problems += error.problems
     if problems:
         raise ConfigError(dict.fromkeys(problems))
 

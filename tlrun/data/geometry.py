@@ -18,16 +18,18 @@ ATTEMPTS = 10
 """So many boxes are drawn before the largest allowed one is taken, as in torchvision's RandomResizedCrop."""
 
 
-def centre_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle (N, height, width, C) of each image, a view of it; an odd margin leaves one pixel more below and right.
+def crop_centre(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The middle of images (N, H, W, C) that has the height and width of shape (C, h, w), a view; features as they are.
 
-    Raises ValueError for images that are smaller.
+    An odd margin leaves one pixel more below and right. Raises ValueError for images that are smaller.
     """
-    margins = [have - want for have, want in zip(x.shape[1:3], size, strict=True)]
+    if len(shape) != 3 or x.shape[1:3] == shape[1:]:
+        return x
+    margins = [have - want for have, want in zip(x.shape[1:3], shape[1:], strict=True)]
     if min(margins) < 0:
-        raise ValueError(f"images of {x.shape[1]}x{x.shape[2]} have no middle of {size[0]}x{size[1]}")
+        raise ValueError(f"images of {x.shape[1]}x{x.shape[2]} have no middle of {shape[1]}x{shape[2]}")
     top, left = (margin // 2 for margin in margins)
-    return x[:, top : top + size[0], left : left + size[1]]
+    return x[:, top : top + shape[1], left : left + shape[2]]
 
 
 def draw_boxes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,42 +13,51 @@ from torch import Tensor
 
 from tlrun.config import ExperimentConfig
 from tlrun.data.augmentation import pipelines
-from tlrun.data.datasets.base import DomainData
-from tlrun.data.domain import DomainPair, Part, load_domain, make_pair
+from tlrun.data.datasets.base import DomainData, Rows
+from tlrun.data.domain import DomainPair, Part, load_domain, make_pair, roles_of
+from tlrun.data.images import BadImage, ImageFiles, read_thumbnail
 from tlrun.data.mixing import draw_mixture
+from tlrun.data.rows import bad_image_error
 from tlrun.data.split_domain import Role
 from tlrun.data.splits import hash64, row_keys
 from tlrun.data.transforms import to_batch
 
 PER_CLASS_POINTS = 200
 """So many rows a class are shown of a pair in the plane."""
+NO_LABEL = "no label"
+
+THUMBNAIL = 224
+"""The longer side, in pixels, in which image files are shown as they came."""
 
 
 @dataclass(frozen=True)
 class Preview:
     """Rows of one domain's train split, class by class, with all their labels: to be looked at, never trained on.
 
-    y (N,) numbers of `classes`; before (N, H, W, C) uint8 or (N, D) float32 as they came; after: what training sees,
-    by a name for each view, (N, C, H, W) or (N, D) float32, augmented and normalised, mixed where labelled rows are;
-    granted (N,) whether a target row's label was granted for training.
+    y (N,) numbers of `classes`, the first of which is `no label` where there are such rows; before: as they came, N
+    images (H, W, C) uint8 (of files thumbnails, whole) or N features (D,) float32; after: what training sees, by a name
+    for each view, (N, C, H, W) or (N, D) float32, augmented and normalised, mixed where labelled rows are; granted (N,)
+    whether a target row's label was granted for training.
     """
 
     role: Role
     name: str
     classes: tuple[str, ...]
     y: NDArray[np.int64]
-    before: NDArray[Any]
+    before: Sequence[NDArray[Any]]
     after: Mapping[str, NDArray[np.float32]]
     granted: NDArray[np.bool_]
 
 
 def preview(config: ExperimentConfig, *, per_class: int) -> tuple[DomainPair, list[Preview]]:
-    """The pair, and `per_class` training rows of each class of source and target; of features in the plane more.
+    """The pair, and `per_class` training rows of each class of the domains there are; of features in the plane more.
 
     Raises ConfigError as a run would.
     """
-    domains: dict[Role, DomainData] = {role: load_domain(config.data, role) for role in ("source", "target")}
-    pair = make_pair(domains["source"], domains["target"], config.data, seed=config.seed, device=torch.device("cpu"))
+    domains = {role: load_domain(config.data, role) for role in roles_of(config.data)}
+    pair = make_pair(
+        domains.get("source"), domains["target"], config.data, seed=config.seed, device=torch.device("cpu")
+    )
     count = PER_CLASS_POINTS if pair.shape == (2,) else per_class
     return pair, [_preview(config, pair, role, data, count) for role, data in domains.items()]
 
@@ -57,19 +66,31 @@ def _preview(config: ExperimentConfig, pair: DomainPair, role: Role, data: Domai
     part = pair.parts["source_train" if role == "source" else "target_unlabelled"]
     assert part.rows is not None
     rows = part.rows.numpy()
-    y = data.train.y[rows]
-    chosen = np.concatenate([np.flatnonzero(y == number)[:per_class] for number in range(len(data.classes))])
+    train = data.whole().train if role == "target" and config.data.is_transductive else data.train
+    y, classes = train.y[rows], data.classes
+    if (y < 0).any():
+        y, classes = y + 1, (NO_LABEL, *classes)
+    chosen = np.concatenate([np.flatnonzero(y == number)[:per_class] for number in range(len(classes))])
     granted = pair.parts["target_granted"].rows
     is_granted = np.isin(rows[chosen], granted.numpy()) if role == "target" and granted is not None else chosen < 0
     return Preview(
         role=role,
         name=pair.card[role]["name"],
-        classes=data.classes,
+        classes=classes,
         y=y[chosen],
-        before=data.train.x[rows[chosen]],
+        before=_as_came(train, rows[chosen]),
         after=_after(config, pair, role, part, torch.from_numpy(chosen)),
         granted=is_granted,
     )
+
+
+def _as_came(given: Rows, rows: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
+    if not isinstance(given.x, ImageFiles):
+        return list(given.x[rows])
+    try:
+        return [read_thumbnail(given.x.path(number), side=THUMBNAIL) for number in rows.tolist()]
+    except BadImage as error:
+        raise bad_image_error(error) from error
 
 
 def _after(
@@ -77,9 +98,8 @@ def _after(
 ) -> dict[str, NDArray[np.float32]]:
     """These rows of a part as a batch of them would hold them, view by view."""
     assert part.rows is not None
-    x = part.x[chosen]
-    rows = (x.shape[1], x.shape[2]) if x.ndim == 4 else None
-    both = pipelines(config.augment, role, pair.shape, rows)
+    x = part.x.take(chosen)
+    both = pipelines(config.augment, role, pair.shape, x.shape)
     count = config.strategy.needs.views
     mixture = None
     if config.augment.mix is not None and part.y is not None:

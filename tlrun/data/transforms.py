@@ -7,7 +7,7 @@ leaves here is float32 and normalised, images (N, C, H, W) in channels-last memo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,10 +18,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from tlrun.data.colour import LUMA
-from tlrun.data.geometry import centre_crop
+from tlrun.data.geometry import crop_centre
+from tlrun.data.rows import RowStore
+from tlrun.data.splits import sample
 
 Shape = tuple[int, ...]
 Fitting = Literal["none", "crop", "resize"]
+Figures = tuple[list[float], list[float]]
+"""Means and standard deviations, a channel or feature each."""
 
 CHUNK = 1024  # images at a time where floats are needed: the float copy of a whole set would take four times its memory
 
@@ -111,7 +115,16 @@ class Statistics:
         return cls(tuple(means.tolist()), tuple(stds.tolist()), scale, offset)
 
 
-def measure(x: Tensor) -> tuple[list[float], list[float]]:
+def measure_rows(x: RowStore, shape: Shape) -> Figures:
+    """What `measure` says of all rows that are in memory, and of others of a fixed sample, as evaluation crops them."""
+    if x.is_held:
+        return measure(x.tensor())
+    chosen = sample(len(x))
+    chunks = (x.take(torch.from_numpy(chosen[start : start + 128])) for start in range(0, len(chosen), 128))
+    return _measure_images(crop_centre(chunk, shape) for chunk in chunks)
+
+
+def measure(x: Tensor) -> Figures:
     """Mean and population standard deviation of each channel of uint8 images, in [0, 1], or of each feature.
 
     x (N, H, W, C) or (N, D), on the CPU, N > 0. Images are summed up in integers, exactly, a few at a time.
@@ -122,14 +135,20 @@ def measure(x: Tensor) -> tuple[list[float], list[float]]:
         for start in range(0, len(x), CHUNK):
             spread += (x[start : start + CHUNK].double() - centre).square().sum(0)
         return centre.tolist(), (spread / len(x)).sqrt().tolist()
-    values = x.reshape(len(x), -1).numpy()
-    sums, squares = np.zeros((2, values.shape[1]), dtype=np.int64)
-    for start in range(0, len(x), 128):  # 128 * 255^2 is far from 2^32
-        chunk = values[start : start + 128].astype(np.uint32)
-        sums += chunk.sum(0, dtype=np.uint32)
-        squares += np.einsum("nd,nd->d", chunk, chunk)
-    count = x.numel() // x.shape[3]
-    totals = (each.reshape(-1, x.shape[3]).sum(0).tolist() for each in (sums, squares))
+    return _measure_images(x[start : start + 128] for start in range(0, len(x), 128))
+
+
+def _measure_images(chunks: Iterable[Tensor]) -> Figures:
+    """Of images (n, H, W, C) uint8 in pieces of at most 128, since 128 * 255^2 is far from 2^32."""
+    sums = squares = np.zeros(1, dtype=np.int64)
+    count = channels = 0
+    for piece in chunks:
+        chunk = piece.reshape(len(piece), -1).numpy().astype(np.uint32)
+        sums = sums + chunk.sum(0, dtype=np.uint32)
+        squares = squares + np.einsum("nd,nd->d", chunk, chunk)
+        channels = piece.shape[3]
+        count += piece.numel() // channels
+    totals = (each.reshape(-1, channels).sum(0).tolist() for each in (sums, squares))
     pairs = list(zip(*totals, strict=True))  # Python's integers from here: count * square is beyond 64 bits
     means = [total / count / 255 for total, _ in pairs]
     return means, [math.sqrt(count * square - total**2) / count / 255 for total, square in pairs]
@@ -138,11 +157,10 @@ def measure(x: Tensor) -> tuple[list[float], list[float]]:
 def to_batch(x: Tensor, statistics: Statistics, shape: Shape) -> Tensor:
     """Rows (N, H, W, C') uint8 or (N, D) float32 as normalised float32 (N, *shape), images in channels-last memory.
 
-    One grey channel is repeated to as many as `shape` has; of images larger than `shape` the middle is taken. Works on
+    One grey channel is repeated to as many as `shape` has; of images larger than `shape` the centre is taken. Works on
     the device of x.
     """
-    if x.ndim == 4 and x.shape[1:3] != shape[1:]:
-        x = centre_crop(x, (shape[1], shape[2]))
+    x = crop_centre(x, shape)
     flat = x.flatten(1).float()
     if len(shape) == 1:
         return torch.addcmul(statistics.offset, flat, statistics.scale)

@@ -26,8 +26,8 @@ def draw(previews: list[Preview], path: Path) -> bool:
     """Writes the picture; False where the rows are features of more than two dimensions, which nothing shows as they are."""
     from matplotlib.figure import Figure
 
-    images = previews[0].before.ndim == 4
-    if not images and previews[0].before.shape[1] != 2:
+    images = previews[0].before[0].ndim == 3
+    if not images and len(previews[0].before[0]) != 2:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     if images:
@@ -41,8 +41,9 @@ def draw(previews: list[Preview], path: Path) -> bool:
             for what, seen in each.after.items():
                 _show(next(axes), each, [_as_seen(image) for image in seen], what)
     else:
-        figure = Figure(figsize=(9, 4.4), layout="constrained")
-        for plane, each in zip(figure.subplots(1, 2, sharex=True, sharey=True), previews, strict=True):
+        figure = Figure(figsize=(4.5 * len(previews), 4.4), layout="constrained")
+        planes = figure.subplots(1, len(previews), sharex=True, sharey=True, squeeze=False)[0]
+        for plane, each in zip(planes, previews, strict=True):
             _scatter(plane, each)
     figure.savefig(path, dpi=150)
     return True
@@ -76,11 +77,12 @@ def _as_seen(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _scatter(axes: Axes, preview: Preview) -> None:
+    before = np.stack(preview.before)
     for number, name in enumerate(preview.classes):
-        points = preview.before[preview.y == number]
+        points = before[preview.y == number]
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axes.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, linewidths=0, label=name, c=colour, marker=marker)
-    granted = preview.before[preview.granted]
+    granted = before[preview.granted]
     if len(granted):
         axes.scatter(granted[:, 0], granted[:, 1], s=70, facecolors="none", edgecolors="black", label="label granted")
     axes.set_title(f"{preview.role}: {preview.name}", fontsize=10)
