@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import ConfigDict, Field, SerializeAsAny
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-HalfOpenFraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+from tlrun.augment_settings import AugmentSettings as AugmentSettings
+from tlrun.settings import ConfigError as ConfigError
+from tlrun.settings import Count as Count
+from tlrun.settings import Fraction as Fraction
+from tlrun.settings import HalfOpenFraction as HalfOpenFraction
+from tlrun.settings import Natural as Natural
+from tlrun.settings import NonNegative as NonNegative
+from tlrun.settings import OpenFraction as OpenFraction
+from tlrun.settings import Positive as Positive
+from tlrun.settings import Settings as Settings
+
 Grant = Literal["none", "all"] | Count
 """Target labels granted: none, all, or so many per class."""
 
@@ -33,14 +36,6 @@ RULES: dict[str, str] = {
 """Every selection rule and what it reads; their code is `tlrun/engine/selection.py`."""
 
 
-class ConfigError(Exception):
-    """What the user can mend: one line a problem, *where: what was found, what is allowed, what to do*."""
-
-    def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
-
-
 @dataclass(frozen=True)
 class Needs:
     """Which rows a configured strategy reads: labelled source, granted target, target without labels."""
@@ -49,20 +44,6 @@ class Needs:
     target: Literal["required", "optional", "unused"]
     unlabelled: Literal["required", "optional", "unused"]
     views: int = 1
-
-
-class Settings(BaseModel):
-    """Base of every node of the configuration: typed, immutable, no unknown key.
-
-    A component's settings are its nested class `Config(Settings)` and may use only the standard library, pydantic
-    and this module, so that they can be read without importing the component (see `build.settings_class`).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
-
-    def problems(self) -> list[str]:
-        """What is wrong between fields that are each in range, as "field: text" lines relative to this node."""
-        return []
 
 
 class StrategySettings(Settings):
@@ -179,6 +160,11 @@ class DomainSettings(Settings):
     name: str
 
     @property
+    def shows_characters(self) -> bool:
+        """Whether rows are digits or letters, which mirrored are others or none."""
+        return False
+
+    @property
     def called(self) -> str:
         """What run names, tables and messages call the domain: letters, digits, `.`, `_` and `-`."""
         return self.name
@@ -267,18 +253,6 @@ class PairSettings(Settings):
     @property
     def is_transductive(self) -> bool:
         return self.protocol == "transductive"
-
-
-class AugmentSettings(Settings):
-    """Augmentation of training rows: tensor operations on whole batches, or albumentations operations per image."""
-
-    shift: Natural
-    contrast: HalfOpenFraction
-    albumentations: list[dict[str, Any]]
-
-    @property
-    def is_identity(self) -> bool:
-        return self.shift == 0 and self.contrast == 0 and not self.albumentations
 
 
 class OptimSettings(Settings):

@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "dann_alternating": (*TOY, "strategy=dann", "strategy.update=alternating", "strategy.discriminator_steps=2",
                          "strategy.discriminator_batch_norm=true", "engine.accumulate=2"),
     "cdan": (*TOY, "strategy=cdan", "model.widths=[24,2100]", "strategy.random_features=8", "model.dropout=0.3"),
+    "source_only_mixed": (*DIGITS, "strategy=source_only", "augment=strong", "augment.flip=0.5", "augment/mix=both"),
     "adabn": (*DIGITS, "strategy=adabn", "model.map_dropout=0.2"),
     "mmd": (*DIGITS, "strategy=mmd", "engine.precision=bf16", "engine.evaluate_every=2",
             "engine.early_stop.metric=entropy", "engine.early_stop.patience=1"),
