@@ -14,6 +14,7 @@ from tlrun.config import Rule
 from tlrun.data.domain import Part
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.selection import Evidence
+from tlrun.engine.validation import Sample, validate
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics
 from tlrun.run import EVALUATION_PARTS
@@ -24,20 +25,29 @@ Batches = Callable[[Part], Iterable[Examples]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One look at a model: figures by split, the label-free ones of target val, accuracy where labels were granted."""
+    """One look at a model: figures by split, the label-free ones of target val, accuracy where labels were granted.
+
+    samples: of source val and target val, what the validators compare.
+    """
 
     splits: Mapping[str, SplitMetrics]
     label_free: LabelFree
     granted_target_val_accuracy: float | None
+    samples: tuple[Sample, Sample]
 
     def evidence(self, epoch: int) -> Evidence:
-        """What the selection rules may read of it; only the oracle's field comes from withheld labels."""
+        """What the selection rules may read of it; only the oracle's field comes from withheld labels.
+
+        The validators are computed here, so that an evaluation that chooses nothing does not pay for them.
+        """
         return Evidence(
             epoch=epoch,
             source_val_accuracy=self.splits["source_val"].accuracy,
             granted_target_val_accuracy=self.granted_target_val_accuracy,
             entropy=self.label_free.entropy,
             information_maximisation=self.label_free.information_maximisation,
+            bnm=self.label_free.nuclear_norm,
+            **asdict(validate(*self.samples)),
             withheld_target_test_accuracy=self.splits["target_test"].accuracy,
         )
 
@@ -66,6 +76,7 @@ class Evaluator:
         splits: dict[str, SplitMetrics] = {}
         label_free = LabelFreeMetrics(self.num_classes, self.runtime.device)
         granted = self._metrics()
+        samples = {name: Sample(len(parts[name])) for name in ("source_val", "target_val")}
         for name in EVALUATION_PARTS:
             part = parts[name]
             metrics = self._metrics()
@@ -73,6 +84,8 @@ class Evaluator:
             for examples, output in self.outputs(part):
                 assert examples.y is not None
                 metrics.update(output.logits, examples.y)
+                if name in samples:
+                    samples[name].add(output, examples.y if name == "source_val" else None)
                 if name == "target_val":
                     label_free.update(output.logits)
                     assert part.granted is not None
@@ -80,7 +93,8 @@ class Evaluator:
                     granted.update(output.logits[rows], examples.y[rows])
                     start += len(examples)
             splits[name] = metrics.result()
-        return Evaluation(splits, label_free.result(), granted.result().accuracy)
+        both = (samples["source_val"], samples["target_val"])
+        return Evaluation(splits, label_free.result(), granted.result().accuracy, both)
 
     def accuracy(self, part: Part) -> float | None:
         """Accuracy on one split alone; None where it has no rows."""
@@ -110,15 +124,20 @@ class Evaluator:
         return ClassificationMetrics(self.num_classes, self.runtime.device)
 
 
+LABEL_FREE: tuple[Rule, ...] = ("entropy", "information_maximisation", "bnm", "snd")
+COMPARING: tuple[Rule, ...] = ("dev", "iwv", "nearest_source", "mmd")
+
+
 def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
     """How many rows each selection rule would read in an evaluation of these parts; `last` reads none."""
     granted = parts["target_val"].granted
     assert granted is not None
+    source, target = int(_has_class(parts["source_val"]).sum()), len(parts["target_val"])
     return {
-        "source_val": int(_has_class(parts["source_val"]).sum()),
+        "source_val": source,
         "target_val": int((_has_class(parts["target_val"]) & granted).sum()),
-        "entropy": len(parts["target_val"]),
-        "information_maximisation": len(parts["target_val"]),
+        **dict.fromkeys(LABEL_FREE, target),
+        **dict.fromkeys(COMPARING, min(source, target)),
         "oracle": int(_has_class(parts["target_test"]).sum()),
     }
 
