@@ -220,10 +220,15 @@ class ModelSettings(Settings):
 
 
 class PairSettings(Settings):
-    """The node `data`: two domains, what is taken of them, and which target labels are granted."""
+    """The node `data`: two domains, what is taken of them, and which target labels are granted.
 
-    source: SerializeAsAny[DomainSettings]
+    source None: one labelled domain alone, the target. protocol: split holds test rows out; transductive trains on all
+    target rows without labels and tests on the same, granted ones apart.
+    """
+
+    source: SerializeAsAny[DomainSettings] | None
     target: SerializeAsAny[DomainSettings]
+    protocol: Literal["split", "transductive"]
     image_size: Count | None
     channels: Literal[1, 3] | None
     normalize: Literal["shared", "per_domain"]
@@ -241,9 +246,13 @@ class PairSettings(Settings):
 
     @property
     def name(self) -> str:
-        """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself."""
-        names = (self.source.name, self.target.name)
-        return names[0] if names[0] == names[1] else "_".join(names)
+        """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself or stands alone."""
+        names = [domain.name for domain in (self.source, self.target) if domain is not None]
+        return "_".join(dict.fromkeys(names))
+
+    @property
+    def is_transductive(self) -> bool:
+        return self.protocol == "transductive"
 
 
 class AugmentSettings(Settings):

@@ -14,7 +14,7 @@ from tlrun.config import Rule
 from tlrun.data.domain import Part
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.selection import Evidence
-from tlrun.engine.validation import Sample, validate
+from tlrun.engine.validation import Sample, enough, validate
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics
 from tlrun.run import EVALUATION_PARTS
@@ -25,9 +25,10 @@ Batches = Callable[[Part], Iterable[Examples]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One look at a model: figures by split, the label-free ones of target val, accuracy where labels were granted.
+    """One look at a model: figures by split, the label-free ones, target val accuracy where labels were granted.
 
-    samples: of source val and target val, what the validators compare.
+    The label-free ones are of target val, or of the whole target where the protocol is transductive. samples: of source
+    val with labels and of those target rows without, what the validators compare.
     """
 
     splits: Mapping[str, SplitMetrics]
@@ -76,7 +77,7 @@ class Evaluator:
         splits: dict[str, SplitMetrics] = {}
         label_free = LabelFreeMetrics(self.num_classes, self.runtime.device)
         granted = self._metrics()
-        samples = {name: Sample(len(parts[name])) for name in ("source_val", "target_val")}
+        source, target = Sample(len(parts["source_val"])), Sample(_rows_without_labels(parts))
         for name in EVALUATION_PARTS:
             part = parts[name]
             metrics = self._metrics()
@@ -84,17 +85,22 @@ class Evaluator:
             for examples, output in self.outputs(part):
                 assert examples.y is not None
                 metrics.update(output.logits, examples.y)
-                if name in samples:
-                    samples[name].add(output, examples.y if name == "source_val" else None)
-                if name == "target_val":
+                if name == "source_val":
+                    source.add(output, examples.y)
+                if part.judged_without_labels:
+                    target.add(output, None)
                     label_free.update(output.logits)
+                if name == "target_val":
                     assert part.granted is not None
                     rows = part.granted[start : start + len(examples)]
                     granted.update(output.logits[rows], examples.y[rows])
                     start += len(examples)
             splits[name] = metrics.result()
-        both = (samples["source_val"], samples["target_val"])
-        return Evaluation(splits, label_free.result(), granted.result().accuracy, both)
+        if parts["target_granted"].judged_without_labels:
+            for _, output in self.outputs(parts["target_granted"]):
+                target.add(output, None)
+                label_free.update(output.logits)
+        return Evaluation(splits, label_free.result(), granted.result().accuracy, (source, target))
 
     def accuracy(self, part: Part) -> float | None:
         """Accuracy on one split alone; None where it has no rows."""
@@ -124,22 +130,33 @@ class Evaluator:
         return ClassificationMetrics(self.num_classes, self.runtime.device)
 
 
-LABEL_FREE: tuple[Rule, ...] = ("entropy", "information_maximisation", "bnm", "snd")
-COMPARING: tuple[Rule, ...] = ("dev", "iwv", "nearest_source", "mmd")
+_LABEL_FREE: tuple[Rule, ...] = ("entropy", "information_maximisation", "bnm")
+_COMPARING: tuple[Rule, ...] = ("dev", "iwv", "nearest_source", "mmd")
 
 
 def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
     """How many rows each selection rule would read in an evaluation of these parts; `last` reads none."""
     granted = parts["target_val"].granted
     assert granted is not None
-    source, target = int(_has_class(parts["source_val"]).sum()), len(parts["target_val"])
+    source, without_labels = int(_has_class(parts["source_val"]).sum()), _rows_without_labels(parts)
     return {
         "source_val": source,
         "target_val": int((_has_class(parts["target_val"]) & granted).sum()),
-        **dict.fromkeys(LABEL_FREE, target),
-        **dict.fromkeys(COMPARING, min(source, target)),
+        **dict.fromkeys(_LABEL_FREE, without_labels),
+        "snd": enough(without_labels),
+        **dict.fromkeys(_COMPARING, enough(min(source, without_labels))),
         "oracle": int(_has_class(parts["target_test"]).sum()),
     }
+
+
+def labelled_rows(parts: Mapping[str, Part]) -> dict[str, int]:
+    """How many rows of each evaluation part have a label of the task."""
+    return {name: int(_has_class(parts[name]).sum()) for name in EVALUATION_PARTS}
+
+
+def _rows_without_labels(parts: Mapping[str, Part]) -> int:
+    """How many rows the rules without labels read."""
+    return sum(len(part) for part in parts.values() if part.judged_without_labels)
 
 
 def _has_class(part: Part) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the validators see of an evaluation: some rows of both validation splits, the source's with their labels."""
+"""What the validators see of an evaluation: some validation rows of both domains, the source's with their labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tlrun.losses.mmd import mmd
 from tlrun.metrics import validators
 
 ROWS = 1000
-"""Validators read at most so many rows of each validation split: the neighbours of all rows would cost their square."""
+"""Validators read at most so many validation rows of each domain: the neighbours of all rows would cost their square."""
 LEARNT_ROWS = 250
 """The domain classifier learns from at most so many rows of each half of a domain."""
 MMD_ROWS = 500
@@ -34,7 +34,7 @@ class Validation:
 
 
 class Sample:
-    """Features and logits of the same rows of a split at every evaluation, gathered batch by batch on the device.
+    """Features and logits of the same rows of one domain at every evaluation, gathered batch by batch on the device.
 
     Which rows: at most ROWS, by a hash of their numbers alone, in its order. So they depend on no seed and no label, and
     every beginning of them is a fair choice.
@@ -47,7 +47,7 @@ class Sample:
         self._batches: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
     def add(self, output: Output, y: Tensor | None) -> None:
-        """Takes the chosen rows of the split's next batch; y (N,) labels, or None where no validator may read them."""
+        """Takes the chosen rows of the next batch; y (N,) labels, or None where no validator may read them."""
         stop = self._start + len(output.logits)
         first, last = np.searchsorted(self._ascending, (self._start, stop))
         rows = torch.from_numpy(self._ascending[first:last] - self._start).to(output.logits.device)
@@ -68,6 +68,11 @@ class Sample:
 def chosen(num_rows: int) -> RowNumbers:
     """The numbers of at most ROWS of so many rows, in the order of their hashes."""
     return np.argsort(row_keys(np.arange(num_rows), "validators"), kind="stable")[:ROWS]
+
+
+def enough(rows: int) -> int:
+    """So many rows where validators can compare them, else 0."""
+    return rows if rows >= LEAST_ROWS else 0
 
 
 @torch.no_grad()

@@ -205,7 +205,8 @@ def _gaussian_gram(x: Rows) -> Rows:
     np.fill_diagonal(distances, 0)
     pairs = distances[np.triu_indices(len(x), 1)]
     scale = float(np.median(pairs)) or float(pairs.mean()) or 1.0
-    return np.exp(-distances / (2 * scale))
+    gram: Rows = np.exp(-distances / (2 * scale))
+    return gram
 
 
 def _standardised(x: Rows) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ class Places:
 class Rows:
     """Rows of one split with all their labels; what may be shown to training is decided elsewhere.
 
-    x: uint8 images (N, H, W, C) with C 1 or 3, or float32 features (N, D). y: int64 (N,).
+    x: uint8 images (N, H, W, C) with C 1 or 3, or float32 features (N, D). y: int64 (N,), -1 where nobody knows it.
     Raises ValueError for any other shape or type.
     """
 
@@ -52,7 +52,7 @@ class Rows:
 class DomainData:
     """A domain in memory.
 
-    classes: label i means `classes[i]`. test: None where the publishers made no test split. origin: one sentence on
+    classes: label i means `classes[i]`; empty where no row has a label. test: None where the publishers made no test split. origin: one sentence on
     where the rows came from and how they were prepared, for the data card; notes: what a reader of results must know.
     Raises ValueError when a label has no class or the splits differ in kind.
     """
@@ -67,12 +67,20 @@ class DomainData:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ, got {self.classes}")
         for rows in (self.train, self.test):
-            if rows is not None and len(rows) and not 0 <= int(rows.y.min()) <= int(rows.y.max()) < len(self.classes):
-                raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}")
+            if rows is not None and len(rows) and not -1 <= int(rows.y.min()) <= int(rows.y.max()) < len(self.classes):
+                raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, or be -1 where they are unknown")
         if self.test is not None:
             train, test = self.train.x, self.test.x
             if (train.dtype, train.shape[1:]) != (test.dtype, test.shape[1:]):
                 raise ValueError(f"train rows are {train.dtype} {train.shape[1:]}, test {test.dtype} {test.shape[1:]}")
+
+    def whole(self) -> DomainData:
+        """The same rows as one split: those of test come after those of train, and are numbered on from them."""
+        if self.test is None:
+            return self
+        x, y = (np.concatenate([getattr(rows, name) for rows in (self.train, self.test)]) for name in ("x", "y"))
+        note = f"rows from number {len(self.train)} on are those of the official test split"
+        return replace(self, train=Rows(x, y), test=None, notes=(*self.notes, note))
 
 
 class Domain(ABC):
