@@ -212,7 +212,8 @@ def _gaussian_gram(x: Rows) -> Rows:
 def _standardised(x: Rows) -> Rows:
     """Features with mean 0 and spread 1 over both domains; constant ones 0."""
     spread = x.std(0)
-    return (x - x.mean(0)) / np.where(spread > 1e-12 * np.abs(x).max(), spread, np.inf)
+    standardised: Rows = (x - x.mean(0)) / np.where(spread > 1e-12 * np.abs(x).max(), spread, np.inf)
+    return standardised
 
 
 def _timed(distance: Callable[[], float | None]) -> Measurement:
