@@ -11,7 +11,7 @@ Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 FOLDS = 5
-RIDGE = 0.01
+RIDGE = 0.001
 """The probe's penalty, on features scaled to a mean squared length of 1; rows weigh 1 together."""
 
 

@@ -23,6 +23,13 @@ EPILOG = """\
   tlrun distance data=mnist_usps model=resnet18    and features of the model that a run would start from
   tlrun distance outputs/mnist_usps-dann-s0-...    inputs, features at the run's start, features of its selected model
 
+A-distance   2 (1 - 2 e), e the cross-validated error of telling the domains apart, in [0, 2] (Ben-David et al. 2007)
+MMD          maximum mean discrepancy with the p-value of equal domains under permutation (Gretton et al. 2012)
+CORAL        distance of the covariances (Sun and Saenko 2016)
+Fréchet      of two normal distributions, as in FID (Dowson and Landau 1982)
+sliced Wasserstein   over 128 random projections (Bonneel et al. 2015)
+KL           Kullback-Leibler divergence in nats, by nearest neighbours (Wang et al. 2009)
+
 Rows are taken equally from both domains, by a hash of their numbers, at most --rows of each: training rows, or test rows
 of a RUN, which it has not learnt from. No distance reads a label. Raw inputs are pixels in [0, 1], images above 32 pixels
 averaged down. Of the three terms of the bound of Ben-David et al. 2010 each is shown under what it is an estimate of;
@@ -170,7 +177,7 @@ def rules_of_thumb(values: dict[str, float | None]) -> list[str]:
         value = values.get(name)
         if value is not None and value > UNLIKELY:
             said.append(
-                f"rule of thumb: {called} {value:.2f} is above {UNLIKELY}, transfer as it is is unlikely to work"
+                f"rule of thumb: {called} {value:.2f} is above {UNLIKELY}, transfer is unlikely to work without adaptation"
             )
     discrepancy = values.get("mmd")
     if discrepancy is not None and discrepancy < LIKELY:
@@ -188,16 +195,14 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
         yield f"  {space['name']}: {space['features']} numbers a row"
     yield ""
     widths = [max(18, len(space["name"]) + 2) for space in found]
-    left = max(map(len, DISTANCES)) + 2
+    left = max(map(len, DISTANCES.values())) + 2
     yield " " * left + "".join(f"{space['name']:>{width}}{'s':>7}" for space, width in zip(found, widths, strict=True))
-    for name in DISTANCES:
+    for name, called in DISTANCES.items():
         cells = [
             f"{_figure(space['distances'][name]):>{width}}{space['distances'][name]['seconds']:>7.1f}"
             for space, width in zip(found, widths, strict=True)
         ]
-        yield f"{name:<{left}}{''.join(cells)}".rstrip()
-    yield ""
-    yield from (f"{name:<{left}}{text}" for name, text in DISTANCES.items())
+        yield f"{called:<{left}}{''.join(cells)}"
     yield ""
     yield "the terms of the bound: target error <= source error + divergence / 2 + joint error"
     for space in found:
