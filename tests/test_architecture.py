@@ -20,7 +20,7 @@ ALLOWED = {
     "config": set(),
     "losses": {"batch", "losses"},
     "layers": {"batch", "layers"},
-    "metrics": {"batch", "metrics"},
+    "metrics": {"batch", "losses", "metrics"},
     "models": {"batch", "build", "config", "layers", "models"},
     "strategies": {"batch", "config", "losses", "layers", "metrics", "models", "strategies"},
     "data": {"batch", "config", "models", "build", "data", "files", "error_text"},

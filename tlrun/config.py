@@ -30,7 +30,7 @@ Rule = Literal[
     "dev",
     "iwv",
     "nearest_source",
-    "mmd",
+    "feature_mmd",
     "oracle",
 ]
 
@@ -45,7 +45,7 @@ RULES: dict[str, str] = {
     "dev": "source validation accuracy weighted to the target, with control variate (You et al. 2019)",
     "iwv": "source validation accuracy weighted by the densities' ratio (Sugiyama et al. 2007)",
     "nearest_source": "accuracy of the source validation rows nearest to target validation rows (Loog 2012)",
-    "mmd": "smallest discrepancy between source and target validation features (Gretton et al. 2012); reads no label",
+    "feature_mmd": "smallest discrepancy between source and target validation features (Gretton et al. 2012); reads no label",
     "oracle": "highest accuracy on the target test rows: peeks at withheld labels, so it must be asked for by name",
 }
 """Every selection rule and what it reads; their code is `tlrun/engine/selection.py`."""

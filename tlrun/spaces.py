@@ -76,7 +76,7 @@ def choose_parts(pair: DomainPair, split: SplitName, *, rows: int, with_labels: 
     found = [pair.parts[name] for name in names.values()]
     count = min(rows, *map(len, found))
     if count < 10:
-        sizes = " and ".join(f"{len(part)} {name}" for name, part in zip(names, found, strict=True))
+        sizes = " and ".join(f"{len(part)} of the {name}" for name, part in zip(names, found, strict=True))
         raise ConfigError(f"distance: needs 10 {split} rows of each domain, got {sizes}; choose another --split")
     source, target = (_some(part, count) for part in found)
     if with_labels:

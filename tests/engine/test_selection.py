@@ -16,7 +16,10 @@ READS = {
     "source_val": {"source_val_accuracy"},
     "target_val": {"granted_target_val_accuracy"},
     "entropy": {"entropy"},
-    **{rule: {rule} for rule in ("information_maximisation", "bnm", "snd", "dev", "iwv", "nearest_source", "mmd")},
+    **{
+        rule: {rule}
+        for rule in ("information_maximisation", "bnm", "snd", "dev", "iwv", "nearest_source", "feature_mmd")
+    },
     "oracle": {"withheld_target_test_accuracy"},
 }
 

@@ -57,11 +57,11 @@ def test_a_sample_holds_the_chosen_rows_however_they_were_batched(batch: int) ->
 
 def test_discrepancy_is_the_negative_of_the_loss_on_the_first_chosen_rows() -> None:
     source, target = draw(800, seed=1), draw(700, seed=2, mean=1.0)
-    found = validate(sample(source, source.logits.argmax(1)), sample(target)).mmd
+    found = validate(sample(source, source.logits.argmax(1)), sample(target)).feature_mmd
     first = [output.features[torch.from_numpy(chosen(len(output.features)))[:MMD_ROWS]] for output in (source, target)]
     expected = -float(mmd(*first, kernels=(1.0,), bandwidth="median", estimate="unbiased"))
     assert found == pytest.approx(expected)
-    nearer = validate(sample(source, source.logits.argmax(1)), sample(draw(700, seed=2, mean=0.2))).mmd
+    nearer = validate(sample(source, source.logits.argmax(1)), sample(draw(700, seed=2, mean=0.2))).feature_mmd
     assert found is not None and nearer is not None and nearer > found
 
 
@@ -72,7 +72,7 @@ def test_source_rows_of_unknown_class_count_for_nothing() -> None:
     strange = Output(torch.where(unknown[:, None], 100.0, source.features), source.logits)
     found = validate(sample(strange, torch.where(unknown, -1, y)), sample(target))
     assert found.nearest_source == found.dev == 1.0
-    assert found.mmd is not None and found.mmd > -0.2
+    assert found.feature_mmd is not None and found.feature_mmd > -0.2
 
 
 @pytest.mark.parametrize(("rows", "expected"), [((0, 0), set()), ((3, 9), {"snd"}), ((9, 3), set())])

@@ -16,7 +16,7 @@ from tlrun.report.selection_rules import Choice, Judged, choices, judge, rank_co
 from tlrun.report.tables import Figure
 from tlrun.run import RunFolder
 
-COLUMNS = ["epoch", "phase", "target_test_accuracy", "score_source_val", "score_mmd", "score_oracle"]
+COLUMNS = ["epoch", "phase", "target_test_accuracy", "score_source_val", "score_feature_mmd", "score_oracle"]
 NAN = float("nan")
 
 
@@ -93,7 +93,7 @@ def test_rules_are_judged_over_all_runs_and_over_each_strategy(
 ) -> None:
     sweep()
     judged = found(tmp_path)
-    assert [rule for strategy, rule in judged if strategy is None] == ["mmd", "source_val", "oracle"]
+    assert [rule for strategy, rule in judged if strategy is None] == ["feature_mmd", "source_val", "oracle"]
     floor = judged["source_only", "source_val"]
     assert (floor.runs, floor.worst, floor.accuracy.mean) == (3, pytest.approx(0.12), pytest.approx(0.4))
     assert floor.regret.mean == pytest.approx(0.11)
@@ -129,7 +129,7 @@ def test_the_report_shows_them_together_and_apart_where_asked(
     assert main(["report", str(tmp_path), "--no-plots", "--json", "-"]) == 0
     rules = json.loads(capsys.readouterr().out)["selection_rules"]
     assert [(each["strategy"], each["rule"]) for each in rules][:3] == [
-        *((None, "mmd"), (None, "source_val"), (None, "oracle"))
+        *((None, "feature_mmd"), (None, "source_val"), (None, "oracle"))
     ]
 
 
@@ -138,5 +138,5 @@ def test_a_run_whose_metrics_are_gone_is_told_and_left_out(
 ) -> None:
     folder = sweep()[0]
     folder.metrics.unlink()
-    assert found(tmp_path)[None, "mmd"].runs == 5
+    assert found(tmp_path)[None, "feature_mmd"].runs == 5
     assert f"no selection rules of {folder.path}: cannot read {folder.metrics}" in capsys.readouterr().err

@@ -131,7 +131,7 @@ class Evaluator:
 
 
 _LABEL_FREE: tuple[Rule, ...] = ("entropy", "information_maximisation", "bnm")
-_COMPARING: tuple[Rule, ...] = ("dev", "iwv", "nearest_source", "mmd")
+_COMPARING: tuple[Rule, ...] = ("dev", "iwv", "nearest_source", "feature_mmd")
 
 
 def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:

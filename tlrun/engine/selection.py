@@ -15,7 +15,7 @@ class Evidence:
 
     granted_target_val_accuracy counts only rows whose labels were granted for selection. entropy,
     information_maximisation, bnm and snd read the target validation rows without labels; dev, iwv, nearest_source and
-    mmd those and the source validation rows, of which all but mmd read the labels. withheld_target_test_accuracy is for
+    feature_mmd those and the source validation rows, whose labels all but feature_mmd read. withheld_target_test_accuracy is for
     the oracle alone.
     """
 
@@ -29,7 +29,7 @@ class Evidence:
     dev: float | None
     iwv: float | None
     nearest_source: float | None
-    mmd: float | None
+    feature_mmd: float | None
     withheld_target_test_accuracy: float | None
 
 
@@ -48,7 +48,7 @@ SCORES: dict[Rule, Callable[[Evidence], float | None]] = {
     "dev": lambda evidence: evidence.dev,
     "iwv": lambda evidence: evidence.iwv,
     "nearest_source": lambda evidence: evidence.nearest_source,
-    "mmd": lambda evidence: evidence.mmd,
+    "feature_mmd": lambda evidence: evidence.feature_mmd,
     "oracle": lambda evidence: evidence.withheld_target_test_accuracy,
 }
 """Each rule's score of an evaluation: higher is better, None cannot be chosen."""

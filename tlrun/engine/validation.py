@@ -30,7 +30,7 @@ class Validation:
     dev: float | None = None
     iwv: float | None = None
     nearest_source: float | None = None
-    mmd: float | None = None
+    feature_mmd: float | None = None
 
 
 class Sample:
@@ -97,7 +97,7 @@ def validate(source: Sample, target: Sample) -> Validation:
         dev=float(validators.dev_accuracy(weights, correct)),
         iwv=float(validators.importance_weighted_accuracy(weights, correct)),
         nearest_source=float(validators.nearest_source_accuracy(features, correct, unlabelled.features)),
-        mmd=-float(
+        feature_mmd=-float(
             # Measured in the median distance of the rows themselves, so that features which only shrink gain nothing.
             mmd(features[:MMD_ROWS], unlabelled.features[:MMD_ROWS], kernels=(1.0,), bandwidth="median",
                 estimate="unbiased")

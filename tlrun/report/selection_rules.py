@@ -130,10 +130,7 @@ def rule_table(judged: Sequence[Judged], *, by_strategy: bool) -> Table | None:
     ]
     if not rows:
         return None
-    title = (
-        "Selection rules: target test accuracy in % of the epoch that each would have chosen (rank: Spearman's "
-        "correlation of score and accuracy over epochs; from 'run chosen' on: chosen among the runs as well)"
-    )
+    title = "Selection rules: target test accuracy in % of what each would have chosen; rank: Spearman's, score with accuracy"
     return without_blank(Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), 3))
 
 

@@ -30,8 +30,8 @@ Fréchet      of two normal distributions, as in FID (Dowson and Landau 1982)
 sliced Wasserstein   over 128 random projections (Bonneel et al. 2015)
 KL           Kullback-Leibler divergence in nats, by nearest neighbours (Wang et al. 2009)
 
-Rows are taken equally from both domains, by a hash of their numbers, at most --rows of each: training rows, or test rows
-of a RUN, which it has not learnt from. No distance reads a label. Raw inputs are pixels in [0, 1], images above 32 pixels
+Rows are taken equally from both domains, by a hash of their numbers, at most --rows of each: training rows, or of a
+RUN test rows, which it has not learnt from. No distance reads a label. Raw inputs are pixels in [0, 1], images above 32 pixels
 averaged down. Of the three terms of the bound of Ben-David et al. 2010 each is shown under what it is an estimate of;
 their sum bounds nothing, since a proxy from few rows may fall short of the divergence.
 """
@@ -55,7 +55,9 @@ def main(arguments: list[str]) -> int:
     asked, rest = parser.parse_known_intermixed_args(arguments)
     if asked.rows < 10:
         raise ConfigError(f"tlrun distance: --rows: must be at least 10, got {asked.rows}")
-    runs = [text for text in rest if "=" not in text and not text.startswith(("-", "~"))]
+    if unknown := [text for text in rest if text.startswith("-")]:
+        raise ConfigError(f"tlrun distance: unrecognized arguments: {' '.join(unknown)}")
+    runs = [text for text in rest if "=" not in text and not text.startswith("~")]
     if runs and len(rest) > 1:
         raise ConfigError(f"tlrun distance: name one RUN, or settings; got {' '.join(rest)}")
     try:
@@ -101,6 +103,9 @@ def _of_run(path: Path, asked: Any) -> dict[str, Any]:
     if not path.is_dir():
         raise ConfigError(f"tlrun distance: {path} is no run folder, and no setting (KEY=VALUE) either")
     folder = RunFolder(path)
+    if not folder.status.exists():
+        held = "it holds run folders, name one of them" if any(path.glob("*/status.json")) else "it has no status.json"
+        raise ConfigError(f"tlrun distance: {path} is no run folder: {held}")
     run = read_run(folder)
     _check_two_domains(run.config["data"].get("source"))
     import torch
