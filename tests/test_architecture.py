@@ -22,7 +22,7 @@ ALLOWED = {
     "config": {"augment_settings", "settings"},
     "losses": {"batch", "losses"},
     "layers": {"batch", "layers"},
-    "metrics": {"batch", "metrics"},
+    "metrics": {"batch", "losses", "metrics"},
     "models": {"batch", "build", "config", "layers", "models"},
     "strategies": {"batch", "config", "losses", "layers", "metrics", "models", "strategies"},
     "data": {"augment_settings", "batch", "config", "models", "build", "data", "files", "error_text"},

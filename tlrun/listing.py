@@ -44,7 +44,8 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
-       tlrun --version | --help      tlrun VERB --help tells more of list, data, doctor and report
+       tlrun distance KEY=VALUE... | RUN    how far apart two domains are, before training and in a run's features
+       tlrun --version | --help      tlrun VERB --help tells more of list, data, doctor, report and distance
 
 examples:
   tlrun strategy=dann data=mnist_mnistm

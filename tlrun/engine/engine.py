@@ -177,6 +177,11 @@ class Engine:
         there = {kind: len(self.pair.parts[KINDS[kind]]) > 0 for kind in asked}
         return tuple(kind for kind, need in asked.items() if need != "unused" and there[kind])
 
+    @property
+    def phases_on_target_labels(self) -> tuple[str, ...]:
+        """The names of the phases that learn from target labels."""
+        return tuple(each.phase.name for each in self.plan.stretches if "target" in self._kinds(each))
+
     def _open_streams(self, stretch: Stretch) -> None:
         """Streams of what the phase reads, taken through the frozen prefix once where the phase asks for it."""
         kinds = self._kinds(stretch)
