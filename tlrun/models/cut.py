@@ -30,31 +30,33 @@ class UncuttableError(ValueError):
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A network without its classifier, as stages from bottom to top, of which the last gives (N, out_features).
+class Names:
+    """From the parameter names of the original to those of a backbone cut from it.
 
-    places: the stage that has a module or a single parameter of the original, by its dotted name there. In a stage a
-    parameter has its whole name in the original, so its name in the backbone is `stages.<stage>.<original name>`.
+    places: the stage that has a module or a single parameter of the original, by its dotted name there. In its stage a
+    parameter keeps its whole name, so in the backbone it is `stages.<stage>.<original name>`. classifier: the dotted
+    name of the original's last linear layer, None where it can be no head here. left_out: where the original has what
+    no stage has, such as auxiliary classifiers.
     """
 
-    stages: Mapping[str, nn.Module]
     places: Mapping[str, str]
-    out_features: int
+    classifier: str | None
+    left_out: tuple[str, ...] = ()
 
-    def own_names(self, state: Mapping[str, Tensor], *, classifier: str | None) -> dict[str, Tensor]:
+    def own(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict of the original under the backbone's names, its classifier as `head.out`; empty if foreign.
 
-        classifier: the dotted name of a linear layer of the original, None where nothing of it can be a head here.
         What the original does not have keeps its name behind `stages.`, for whoever loads it to refuse.
         """
         named, found = {}, False
         for name, tensor in state.items():
-            if classifier is not None and name.startswith(f"{classifier}."):
-                named[f"head.out.{name.removeprefix(f'{classifier}.')}"] = tensor
-                continue
-            stage = self._stage_of(name)
-            found = found or stage is not None
-            named[f"stages.{stage}.{name}" if stage else f"stages.{name}"] = tensor
+            if self.classifier is not None and name.startswith(f"{self.classifier}."):
+                named[f"head.out.{name.removeprefix(f'{self.classifier}.')}"] = tensor
+            elif stage := self._stage_of(name):
+                named[f"stages.{stage}.{name}"] = tensor
+                found = True
+            elif not name.startswith(tuple(f"{each}." for each in self.left_out)):
+                named[f"stages.{name}"] = tensor
         return named if found else {}
 
     def _stage_of(self, name: str) -> str | None:
@@ -63,8 +65,21 @@ class Cut:
         return next((self.places[start] for start in starts if start in self.places), None)
 
 
-def cut(network: nn.Module, shape: tuple[int, int, int]) -> Cut:
+@dataclass(frozen=True)
+class Cut:
+    """A network without its classifier, as stages from bottom to top, of which the last gives (N, out_features)."""
+
+    stages: Mapping[str, nn.Module]
+    names: Names
+    out_features: int
+
+
+def cut(
+    network: nn.Module, shape: tuple[int, int, int], *, classifier: str | None, left_out: tuple[str, ...] = ()
+) -> Cut:
     """Parts a network whose classifier is an nn.Identity; its modules are taken over, not copied.
+
+    classifier, left_out: as in `Names`.
 
     shape: (C, H, W) of an image. Nothing is computed: shapes are followed on the meta device. A network whose forward
     cannot be followed (its way depends on values, say) is one stage. Raises UncuttableError where it refuses `shape`.
@@ -73,14 +88,15 @@ def cut(network: nn.Module, shape: tuple[int, int, int]) -> Cut:
     shapes = None if graph is None else _shapes(network, graph, shape)
     if graph is None or shapes is None:
         names = [name for name, _ in (*network.named_children(), *network.named_parameters(recurse=False))]
-        return Cut({WHOLE: network}, dict.fromkeys(names, WHOLE), _width(_features_shape(network, shape)))
+        width = _width(_features_shape(network, shape))
+        return Cut({WHOLE: network}, Names(dict.fromkeys(names, WHOLE), classifier, left_out), width)
     found = pieces(network, graph, tensors=shapes.keys())
     stages: dict[str, nn.Module] = {}
     places: dict[str, str] = {}
     for name, piece in gather(network, found).items():
         stages[name] = fx.GraphModule(network, piece.graph())
         places |= dict.fromkeys(piece.holders(network), name)
-    return Cut(stages, places, _width(shapes[found[-1].exit]))
+    return Cut(stages, Names(places, classifier, left_out), _width(shapes[found[-1].exit]))
 
 
 def follow(network: nn.Module) -> fx.Graph | None:
