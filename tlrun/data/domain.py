@@ -18,7 +18,7 @@ from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
-from tlrun.data.measured import measured
+from tlrun.data.measured import figures_used, measured
 from tlrun.data.rows import RowStore
 from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, split_domain
 from tlrun.data.splits import Labels, RowNumbers
@@ -162,8 +162,7 @@ def _join(
 
     domains = [domain for domain in (given, target) if domain is not None]
     figures = {domain.role: measured(domain, shape, config) for domain in domains}
-    common = dict.fromkeys(figures, figures[domains[0].role])
-    used = figures if config.normalize == "per_domain" else common
+    used = figures_used(config, figures, common=figures[domains[0].role], shape=shape)
     statistics = {role: Statistics.of(*used[role], shape, device) for role in figures}
     labels: dict[Role, dict[str, int]] = {
         "source": {"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
@@ -210,8 +209,8 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
             raise ConfigError(problems)
         return (int(first[0]),)
     channels = config.channels or max(first[2], second[2])
-    if config.image_size is not None:  # rows of files are larger, and cropped
-        return (int(channels), config.image_size, config.image_size)
+    if config.side is not None:  # rows of files are larger, and cropped
+        return (int(channels), config.side, config.side)
     if first[:2] != second[:2]:
         sizes = [f"{domain.told} has {x[0]}x{x[1]}" for domain, x in ((source, first), (target, second))]
         raise ConfigError(f"data.image_size: must be given where sizes differ: {', '.join(sizes)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from tlrun.compose import Request, settings
 from tlrun.config import ExperimentConfig
+from tlrun.resolve import name_images
 from tlrun.verbs import Parser
 
 NO_LABEL = "no label"
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--picture", type=Path, metavar="FILE", help="show: where the picture goes (data_<pair>.png)")
     parser.add_argument("--no-picture", action="store_true", help="show: no picture")
     asked, rest = parser.parse_known_intermixed_args(arguments)
-    config = settings(Request(tuple(rest), config_dir=asked.config_dir))
+    config = name_images(settings(Request(tuple(rest), config_dir=asked.config_dir)))
     if asked.what == "show":
         return _show(config, json_only=asked.json, picture=None if asked.no_picture or asked.json else asked.picture
                      or Path(f"data_{config.data.name}.png"))  # fmt: skip
