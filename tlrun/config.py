@@ -126,6 +126,21 @@ class TuningSettings(StrategySettings):
         )
 
 
+class UnfreezingSettings(TuningSettings):
+    """Base of the tuning methods under which stages of the backbone learn too: at what rate, with which statistics.
+
+    A pretrained stage learns at `backbone_rate` of the rate, each lower one at `stage_decay` of the one above it. rates
+    replaces this for the stages that a pattern (shell style) names, `{layer4: 0.5, stem: 0}`; 0 keeps a stage frozen.
+    batch_norm: whether the loaded stages' batch normalisation learns, keeps its running statistics while scale and
+    shift learn, or keeps all of it.
+    """
+
+    backbone_rate: Positive
+    stage_decay: Positive
+    rates: dict[str, NonNegative]
+    batch_norm: Literal["train", "frozen_statistics", "frozen"]
+
+
 class AdaptationSettings(StrategySettings):
     """Base of the methods that learn from source labels while they align the domains' features.
 

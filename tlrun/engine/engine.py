@@ -133,8 +133,9 @@ class Engine:
 
     def _learning(self, stretch: Stretch) -> set[str]:
         """The names of what a phase trains; its patterns and turns are checked before the run's first step."""
-        self.optimiser.check_turns(stretch.phase)
-        return matching(self.strategy, stretch.phase.train, where=f"strategy: phase '{stretch.phase.name}'")
+        phase, where = stretch.phase, f"strategy: phase '{stretch.phase.name}'"
+        self.optimiser.check_turns(phase)
+        return matching(self.strategy, phase.train, where=where) - matching(self.strategy, phase.frozen, where=where)
 
     def _train_phase(self, number: int) -> None:
         """One phase, from wherever the state says, to its end."""
@@ -143,12 +144,12 @@ class Engine:
         self._open_streams(stretch)
         if state.phase_step == 0:
             self._begin_phase(stretch)
-        set_modes(self.strategy)
+        set_modes(self.strategy, still=stretch.phase.still)
         while state.phase == number:
             progress = self.plan.progress(number, state.phase_step)
             if state.phase_step % stretch.steps_per_epoch == 0:
                 self.strategy.begin_epoch(self)
-                set_modes(self.strategy)
+                set_modes(self.strategy, still=stretch.phase.still)
             self._step(stretch, progress)
             state.phase_step += 1
             if state.phase_step % stretch.steps_per_epoch == 0:
@@ -271,7 +272,7 @@ class Engine:
         improved = False
         if over or (epoch - stretch.first_epoch) % self.config.engine.evaluate_every == 0:
             evaluation = self.evaluator.evaluate(self.parts)
-            set_modes(self.strategy)
+            set_modes(self.strategy, still=stretch.phase.still)
             evidence = evaluation.evidence(epoch)
             row |= evaluation.columns() | {f"score_{rule}": score(evidence) for rule, score in SCORES.items()}
             state.class_rows += class_rows(evaluation, self.pair.task.classes, epoch)
