@@ -42,7 +42,8 @@ class Strategy(nn.Module):
     """A transfer method: `loss` is the one method to write.
 
     Parameters and buffers are its whole memory: they are what a checkpoint holds of it, so anything that changes
-    with time is either a buffer, sized in `__init__`, or a function of `Progress`.
+    with time is either a buffer, sized in `__init__`, or a function of `Progress`. class_weights: by domain, how much
+    a labelled row counts for its class's sake, (C,); the engine sets it from the labels that are trained on.
     """
 
     Config: type[StrategySettings]
@@ -56,6 +57,7 @@ class Strategy(nn.Module):
         self.model = model
         self.task = task
         self.label_smoothing = label_smoothing
+        self.class_weights: dict[str, Tensor] = {}
         self.statistics: DomainStatistics | None = None
         if isinstance(config, AdaptationSettings) and config.batch_norm == "apart":
             self.statistics = DomainStatistics(model)
@@ -108,7 +110,8 @@ class Strategy(nn.Module):
 
     def classification(self, output: Output, examples: Examples) -> Tensor:
         """The task's loss on labelled rows. Raises ValueError where the labels are not there."""
-        return task_loss(output.logits, examples, label_smoothing=self.label_smoothing)
+        weight = self.class_weights.get(examples.domain)
+        return task_loss(output.logits, examples, label_smoothing=self.label_smoothing, class_weight=weight)
 
 
 FINETUNE = "finetune"
