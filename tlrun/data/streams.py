@@ -13,19 +13,21 @@ import torch
 from torch import Tensor
 
 from tlrun.batch import Encoded, Examples, Inputs
-from tlrun.config import AugmentSettings
+from tlrun.config import AugmentSettings, ViewSettings
 from tlrun.data.domain import Part
-from tlrun.data.splits import hash64, row_keys
+from tlrun.data.evaluation_views import check_views, views_of
+from tlrun.data.order import Balanced, Shuffled, generator
+from tlrun.data.splits import row_keys
 from tlrun.data.transforms import Augmentation, Shape, Statistics, to_batch
 
 
 class Stream:
     """Endless batches of one part: permutations of it, one after the other, cut into batches.
 
-    Every permutation holds every row once; a part smaller than a batch repeats within it. views: how many augmentations
-    of the same rows a batch carries, the first as `x`, the others as `views`. Holds nothing of any other part. Raises
-    ValueError for an empty part and for encoded rows that are to be augmented, ConfigError for an augmentation that
-    does not fit the rows.
+    Every permutation holds every row once; a part smaller than a batch repeats within it. balanced: rather every class
+    as often as any other, where the part has labels. views: how many augmentations of the same rows a batch carries,
+    the first as `x`, the others as `views`. Holds nothing of any other part. Raises ValueError for an empty part and
+    for encoded rows that are to be augmented, ConfigError for an augmentation that does not fit the rows.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Stream:
         seed: int,
         augment: AugmentSettings,
         views: int = 1,
+        balanced: bool = False,
     ) -> None:
         if not len(part):
             raise ValueError(f"{part.name} has no rows to draw batches from")
@@ -50,6 +53,9 @@ class Stream:
         self._seed = seed
         self._augmentation = None if augment.is_identity else Augmentation(augment, shape)
         self._views = views
+        salt = (seed, part.name)
+        self._balanced = balanced and part.y is not None
+        self._sequence = Balanced(part.y, *salt) if balanced and part.y is not None else Shuffled(len(part), *salt)
         self._cycle = -1
         self._order = torch.empty(0, dtype=torch.int64)
 
@@ -58,8 +64,8 @@ class Stream:
         pieces = []
         start, stop = address * self.batch_size, (address + 1) * self.batch_size
         while start < stop:
-            cycle, offset = divmod(start, len(self.part))
-            pieces.append(self._permutation(cycle)[offset : offset + stop - start])
+            cycle, offset = divmod(start, self._sequence.cycle_length)
+            pieces.append(self._positions_of(cycle)[offset : offset + stop - start])
             start += len(pieces[-1])
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
@@ -81,23 +87,36 @@ class Stream:
         seeds = None
         if self._augmentation.is_per_image:
             # Of a row and its cycle: no two augmentations of a row are alike, also where it comes twice in a batch.
-            cycles = (address * self.batch_size + np.arange(len(rows))) // len(self.part)
-            seeds = row_keys(cycles * len(self.part) + positions.cpu().numpy(), *salt)
-        return self._augmentation(rows, generator=_generator(*salt, address), seeds=seeds)
+            places = address * self.batch_size + np.arange(len(rows))
+            if not self._balanced:  # there a row comes several times in a cycle, so that only its place tells it apart
+                places = places // len(self.part) * len(self.part) + positions.cpu().numpy()
+            seeds = row_keys(places, *salt)
+        return self._augmentation(rows, generator=generator(*salt, address), seeds=seeds)
 
-    def _permutation(self, cycle: int) -> Tensor:
+    def _positions_of(self, cycle: int) -> Tensor:
         if cycle != self._cycle:
-            order = torch.randperm(len(self.part), generator=_generator(self._seed, self.part.name, "order", cycle))
-            self._order, self._cycle = order.to(self.part.x.device), cycle
+            self._order, self._cycle = self._sequence.cycle(cycle).to(self.part.x.device), cycle
         return self._order
 
 
-def evaluation_batches(part: Part, *, statistics: Statistics, shape: Shape, batch_size: int) -> Iterator[Examples]:
-    """Every row once, in the part's order, not augmented; the last batch may be smaller. An empty part has none."""
+def evaluation_batches(
+    part: Part, *, statistics: Statistics, shape: Shape, batch_size: int, test_time: ViewSettings | None = None
+) -> Iterator[Examples]:
+    """Every row once, in the part's order, not augmented; the last batch may be smaller. An empty part has none.
+
+    test_time: which further views of the same rows each batch carries as `views`. Raises ValueError where the rows are
+    encoded, of which there is but one.
+    """
     for start in range(0, len(part), batch_size):
-        rows = slice(start, start + batch_size)
-        y = None if part.y is None else part.y[rows]
-        yield Examples(_inputs(part, part.x[rows], statistics, shape), y, part.index[rows], part.domain)
+        place = slice(start, start + batch_size)
+        y = None if part.y is None else part.y[place]
+        rows = part.x[place]
+        x = _inputs(part, rows, statistics, shape)
+        views: tuple[Inputs, ...] = ()
+        if test_time is not None and not test_time.is_identity:
+            check_views(test_time, shape, encoded=part.stage is not None)
+            views = tuple(_inputs(part, each, statistics, shape) for each in views_of(rows, test_time))
+        yield Examples(x, y, part.index[place], part.domain, views)
 
 
 def _inputs(part: Part, rows: Tensor, statistics: Statistics, shape: Shape) -> Inputs:
@@ -110,7 +129,3 @@ def _select(x: Tensor, positions: Tensor) -> Tensor:
     if x.ndim == 4 and not x.is_contiguous():
         return x.permute(0, 2, 3, 1).index_select(0, positions).permute(0, 3, 1, 2)
     return x.index_select(0, positions)
-
-
-def _generator(*parts: str | int) -> torch.Generator:
-    return torch.Generator().manual_seed(hash64(*parts) >> 1)  # torch takes seeds below 2^63
