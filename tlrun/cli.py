@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _say(*error.problems)
         return WRONG
+    except RunError as error:
+        _say(str(error))
+        return FAILED
     except KeyboardInterrupt:
         _say("interrupted before a run started")
         return FAILED
@@ -319,7 +322,8 @@ def _figures(outcome: Outcome) -> str:
         for domain in ("target", "source")
         if summary.get(f"{domain}_test_accuracy") is not None
     ]
-    return f"{', '.join(accuracies)} (selected by {summary.get('select')}, epoch {summary.get('selected_epoch')})"
+    found = ", ".join(accuracies) or "no test row has a label, see predictions.csv"
+    return f"{found} (selected by {summary.get('select')}, epoch {summary.get('selected_epoch')})"
 
 
 @contextmanager

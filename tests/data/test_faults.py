@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tlrun.data.datasets.base import DomainData, Rows
-from tlrun.data.faults import Fault, find_faults, row_digests
+from tlrun.data.faults import Fault, find_faults
 from tlrun.data.split_domain import split_domain
+from tlrun.data.survey import row_digests
 
 COUNTS = {"cat": 20, "dog": 20}
 Find = Callable[..., list[Fault]]
