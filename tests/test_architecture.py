@@ -17,13 +17,16 @@ MODULES = {path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("
 VOCABULARY = {"batch", "config", "error_text"}
 ALLOWED = {
     "batch": set(),
-    "config": set(),
+    "settings": set(),
+    "augment_settings": {"settings"},
+    "training_settings": {"settings"},
+    "config": {"augment_settings", "settings", "training_settings"},
     "losses": {"batch", "losses"},
     "layers": {"batch", "layers"},
     "metrics": {"batch", "metrics"},
     "models": {"batch", "build", "config", "layers", "models"},
     "strategies": {"batch", "config", "losses", "layers", "metrics", "models", "strategies"},
-    "data": {"batch", "config", "models", "build", "data", "files", "error_text"},
+    "data": {"augment_settings", "batch", "config", "models", "build", "data", "files", "error_text"},
     "run": {"batch", "config", "files", "environment", "error_text"},
     "engine": {"batch", "config", "build", "data", "engine", "files", "losses", "layers", "metrics", "models", "run",
                "strategies"},

@@ -74,7 +74,7 @@ def test_an_option_composes_and_types_without_a_key_too_many_or_too_few(
     group, _, option = name.removesuffix(".yaml").rpartition("/")
     written = yaml.safe_load((CONFIGS / name).read_text()) or {}
     place = typed_config.to_dict()
-    for part in {"domain": ("data", "source"), "experiment": ()}.get(group, (group,)):
+    for part in {"domain": ("data", "source"), "experiment": ()}.get(group, group.split("/")):
         place = place[part]
     for key, value in written.items():
         if key != "defaults" and not isinstance(value, dict) and value != "???" and "${" not in str(value):

@@ -37,7 +37,8 @@ optim: {_target_: torch.optim.SGD, lr: 0.01, weight_decay: 0, label_smoothing: 0
 schedule: {name: inverse_decay, warmup_fraction: 0, per_phase: false, power: 0.75}
 engine: {epochs: 10, steps_per_epoch: null, batch_size: 64, eval_batch_size: 512, accumulate: 1, clip_norm: null,
   precision: fp32, evaluate_every: 1, select: source_val, early_stop: {metric: null, patience: 3}}
-augment: {shift: 2, contrast: 0, albumentations: [{_target_: Blur, p: 1, "on": true}]}
+augment: {albumentations: [{_target_: Blur, p: 1, "on": true}], crop: null, flip: 0, shift: 2, randaugment: null,
+  brightness: 0, contrast: 0, saturation: 0, hue: 0, erase: null, mix: null, target: null, views: null}
 device: {name: cpu, threads: 2}
 run: {root: outputs, fresh: false, require: null, checkpoint_seconds: 60, plots: false}
 """

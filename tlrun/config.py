@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-HalfOpenFraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+from tlrun.augment_settings import AugmentSettings as AugmentSettings
+from tlrun.settings import ConfigError as ConfigError
+from tlrun.settings import Count as Count
+from tlrun.settings import Fraction as Fraction
+from tlrun.settings import HalfOpenFraction as HalfOpenFraction
+from tlrun.settings import Natural as Natural
+from tlrun.settings import NonNegative as NonNegative
+from tlrun.settings import OpenFraction as OpenFraction
+from tlrun.settings import Positive as Positive
+from tlrun.settings import Settings as Settings
+from tlrun.training_settings import RULES as RULES
+from tlrun.training_settings import EarlyStopSettings as EarlyStopSettings
+from tlrun.training_settings import EmaSettings as EmaSettings
+from tlrun.training_settings import EngineSettings as EngineSettings
+from tlrun.training_settings import OptimSettings as OptimSettings
+from tlrun.training_settings import Rule as Rule
+from tlrun.training_settings import ViewSettings as ViewSettings
+
 Grant = Literal["none", "all"] | Count
 """Target labels granted: none, all, or so many per class."""
-
-Rule = Literal["last", "source_val", "target_val", "entropy", "information_maximisation", "oracle"]
-
-RULES: dict[str, str] = {
-    "last": "the weights of the last step; reads nothing",
-    "source_val": "highest accuracy on the source validation rows",
-    "target_val": "highest accuracy on the target validation rows whose labels were granted",
-    "entropy": "lowest mean entropy of the predictions on target validation rows; reads no label",
-    "information_maximisation": "entropy of the mean prediction less the mean entropy, on target validation rows; reads no label",
-    "oracle": "highest accuracy on the target test rows: peeks at withheld labels, so it must be asked for by name",
-}
-"""Every selection rule and what it reads; their code is `tlrun/engine/selection.py`."""
-
-
-class ConfigError(Exception):
-    """What the user can mend: one line a problem, *where: what was found, what is allowed, what to do*."""
-
-    def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
 
 
 @dataclass(frozen=True)
@@ -49,20 +39,6 @@ class Needs:
     target: Literal["required", "optional", "unused"]
     unlabelled: Literal["required", "optional", "unused"]
     views: int = 1
-
-
-class Settings(BaseModel):
-    """Base of every node of the configuration: typed, immutable, no unknown key.
-
-    A component's settings are its nested class `Config(Settings)` and may use only the standard library, pydantic
-    and this module, so that they can be read without importing the component (see `build.settings_class`).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
-
-    def problems(self) -> list[str]:
-        """What is wrong between fields that are each in range, as "field: text" lines relative to this node."""
-        return []
 
 
 class StrategySettings(Settings):
@@ -194,6 +170,11 @@ class DomainSettings(Settings):
     name: str
 
     @property
+    def shows_characters(self) -> bool:
+        """Whether rows are digits or letters, which mirrored are others or none."""
+        return False
+
+    @property
     def called(self) -> str:
         """What run names, tables and messages call the domain: letters, digits, `.`, `_` and `-`."""
         return self.name
@@ -284,100 +265,12 @@ class PairSettings(Settings):
         return self.protocol == "transductive"
 
 
-class AugmentSettings(Settings):
-    """Augmentation of training rows: tensor operations on whole batches, or albumentations operations per image."""
-
-    shift: Natural
-    contrast: HalfOpenFraction
-    albumentations: list[dict[str, Any]]
-
-    @property
-    def is_identity(self) -> bool:
-        return self.shift == 0 and self.contrast == 0 and not self.albumentations
-
-
-class OptimSettings(Settings):
-    """A torch optimizer by its path, and the task's loss; any further key is an argument of that optimizer.
-
-    class_weights: rows of rare classes count for more, in inverse proportion to the rows that a class has among those
-    whose labels are trained on, or to their effective number with `effective_beta`.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    target: str = Field(alias="_target_")
-    lr: Positive
-    weight_decay: NonNegative
-    decay_norms_and_biases: bool
-    label_smoothing: HalfOpenFraction
-    class_weights: Literal["none", "inverse_frequency", "effective_number"]
-    effective_beta: OpenFraction | None
-
-    def problems(self) -> list[str]:
-        problems = []
-        if not self.decay_norms_and_biases and not self.weight_decay:
-            problems.append(
-                "decay_norms_and_biases: false has no effect with weight_decay=0; set a weight_decay or leave it true"
-            )
-        if self.class_weights == "effective_number" and self.effective_beta is None:
-            problems.append("effective_beta: must be set with class_weights=effective_number, 0.999 for one")
-        if self.class_weights != "effective_number" and self.effective_beta is not None:
-            problems.append(
-                f"effective_beta: has no effect with class_weights={self.class_weights}; "
-                "set class_weights=effective_number or leave it null"
-            )
-        return problems
-
-
 class ScheduleSettings(Settings):
     """Base of the learning-rate schedules, which live with their formulas in `tlrun/engine/schedules.py`."""
 
     name: str
     warmup_fraction: HalfOpenFraction
     per_phase: bool
-
-
-class EarlyStopSettings(Settings):
-    metric: Rule | None
-    patience: Count
-
-
-class EmaSettings(Settings):
-    """An exponential moving average of the weights, which is then what a run evaluates, selects and keeps.
-
-    decay: how much of it stays at each step, null for none. warmup: less stays over the first steps, so that the
-    starting weights are soon forgotten.
-    """
-
-    decay: OpenFraction | None
-    warmup: bool
-
-
-class ViewSettings(Settings):
-    """Views of each image over which an evaluation averages the predictions: mirrored, and moved by `shift` pixels."""
-
-    flip: bool
-    shift: Natural
-
-    @property
-    def is_identity(self) -> bool:
-        return not self.flip and not self.shift
-
-
-class EngineSettings(Settings):
-    epochs: Count
-    steps_per_epoch: Count | None
-    batch_size: Count
-    eval_batch_size: Count
-    accumulate: Count
-    sampling: Literal["shuffled", "balanced"]
-    clip_norm: Positive | None
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    evaluate_every: Count
-    select: Literal["auto"] | Rule
-    early_stop: EarlyStopSettings
-    ema: EmaSettings
-    test_time: ViewSettings
 
 
 class DeviceSettings(Settings):

@@ -14,8 +14,8 @@ import torch
 
 from tlrun.build import component_class
 from tlrun.config import ExperimentConfig
+from tlrun.data.augmentation import check_augmentation
 from tlrun.data.domain import DomainPair, load_pair
-from tlrun.data.transforms import Augmentation
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
@@ -72,7 +72,7 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
 def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
     pair = load_pair(config.data, seed=config.seed, device=device)
     if config.model.weights == "source":  # what does not fit is told before a source model is trained
-        Augmentation(config.augment, pair.shape)
+        check_augmentation(config.augment, pair)
         build_engine(untrained(config), pair, folder, device, source=None)
     source = _source_model(config, command)
     # Only now, so that a source model trained just now and one found ready lead to the same draws.

@@ -69,7 +69,22 @@ def _pair_of(source: DomainData, target: DomainData, *, seed: int = 0, **changes
 
 
 def _augment_settings(**changes: Any) -> AugmentSettings:
-    return AugmentSettings(**({"shift": 0, "contrast": 0.0, "albumentations": []} | changes))
+    values: dict[str, Any] = {
+        "albumentations": [],
+        "crop": None,
+        "flip": 0.0,
+        "shift": 0,
+        "randaugment": None,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+        "hue": 0.0,
+        "erase": None,
+        "mix": None,
+        "target": None,
+        "views": None,
+    }
+    return AugmentSettings(**(values | changes))
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tlrun.config import AugmentSettings
+from tests.conftest import compose_config
 from tlrun.data.domain import Part
 from tlrun.data.order import Balanced, Shuffled
+from tlrun.data.rows import Held
 from tlrun.data.streams import Stream
 from tlrun.data.transforms import Statistics
 
@@ -18,10 +19,9 @@ Y = torch.tensor([label for label, count in COUNTS.items() for _ in range(count)
 
 def stream(y: Tensor | None = Y, *, balanced: bool = True, batch_size: int = 7, seed: int = 3) -> Stream:
     x = torch.arange(len(Y), dtype=torch.float32)[:, None]
-    part = Part("target_granted", "target", x, y, torch.arange(len(Y)))
+    part = Part("target_granted", "target", Held(x), y, torch.arange(len(Y)))
     statistics = Statistics.of([0.0], [1.0], (1,), torch.device("cpu"))
-    settings = AugmentSettings(shift=0, contrast=0.0, albumentations=[])
-    return Stream(part, statistics=statistics, shape=(1,), batch_size=batch_size, seed=seed, augment=settings,
+    return Stream(part, statistics=statistics, shape=(1,), batch_size=batch_size, seed=seed, augment=compose_config().augment,
                   balanced=balanced)  # fmt: skip
 
 

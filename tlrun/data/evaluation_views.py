@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tlrun.config import ConfigError, ViewSettings
-from tlrun.data.transforms import Shape, shift_images
+from tlrun.data.geometry import shift_images
+from tlrun.data.transforms import Shape
 
 
 def views_of(x: Tensor, settings: ViewSettings) -> Iterator[Tensor]:

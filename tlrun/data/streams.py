@@ -18,12 +18,14 @@ from torch import Tensor
 
 from tlrun.batch import Encoded, Examples, Inputs
 from tlrun.config import AugmentSettings, ViewSettings
+from tlrun.data.augmentation import pipelines
 from tlrun.data.domain import Part
 from tlrun.data.evaluation_views import check_views, views_of
+from tlrun.data.mixing import Mixture, draw_mixture
 from tlrun.data.order import Balanced, Shuffled, generator
 from tlrun.data.rows import AHEAD
-from tlrun.data.splits import row_keys
-from tlrun.data.transforms import Augmentation, Shape, Statistics, to_batch
+from tlrun.data.splits import hash64, row_keys
+from tlrun.data.transforms import Shape, Statistics, to_batch
 
 
 class Stream:
@@ -31,8 +33,10 @@ class Stream:
 
     Every permutation holds every row once; a part smaller than a batch repeats within it. balanced: rather every class
     as often as any other, where the part has labels. views: how many augmentations of the same rows a batch carries,
-    the first as `x`, the others as `views`. Holds nothing of any other part. Raises ValueError for an empty part and
-    for encoded rows that are to be augmented, ConfigError for an augmentation that does not fit the rows.
+    the first as `x`, the others as `views`. augment: the whole node, of which the part takes what is for its domain.
+    Labelled rows are mixed where it says so, all views alike, and their labels become (N, num_classes) probabilities.
+    Holds nothing of any other part. Raises ValueError for an empty part, for encoded rows that are to be augmented and
+    for mixing without num_classes, ConfigError for an augmentation that does not fit the rows.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Stream:
         augment: AugmentSettings,
         views: int = 1,
         balanced: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         if not len(part):
             raise ValueError(f"{part.name} has no rows to draw batches from")
@@ -56,11 +61,16 @@ class Stream:
         self._statistics = statistics
         self._shape = shape
         self._seed = seed
-        self._augmentation = None if augment.is_identity else Augmentation(augment, shape)
+        both = pipelines(augment, part.domain, shape, part.x.shape) if part.stage is None else ()
+        self._augmentations = [None if each.settings.keeps_images else each for each in both]
         self._views = views
         salt = (seed, part.name)
         self._balanced = balanced and part.y is not None
         self._sequence = Balanced(part.y, *salt) if balanced and part.y is not None else Shuffled(len(part), *salt)
+        self._mix = None if part.y is None else augment.mix
+        if self._mix is not None and num_classes is None:
+            raise ValueError(f"{part.name}: mixed labels need the number of classes")
+        self._num_classes = num_classes
         self._cycle = -1
         self._order = torch.empty(0, dtype=torch.int64)
         self._ahead: dict[int, Future[Examples]] = {}
@@ -103,20 +113,31 @@ class Stream:
         ]
         positions = positions.to(part.index.device)
         y = None if part.y is None else part.y.index_select(0, positions)
+        if self._mix is not None and y is not None:
+            assert self._num_classes is not None
+            mixture = self._mixture(address)
+            views = [mixture.rows(each) if isinstance(each, Tensor) else each for each in views]
+            y = mixture.labels(y, self._num_classes)
         return Examples(views[0], y, part.index.index_select(0, positions), part.domain, tuple(views[1:]))
 
+    def _mixture(self, address: int) -> Mixture:
+        assert self._mix is not None
+        seed, device = hash64(self._seed, self.part.name, "mix", address), self.part.x.device
+        return draw_mixture(self._mix, self._shape, self.batch_size, seed=seed, device=device)
+
     def _augmented(self, rows: Tensor, positions: Tensor, address: int, view: int) -> Tensor:
-        if self._augmentation is None:
+        augmentation = self._augmentations[min(view, 1)] if self._augmentations else None
+        if augmentation is None:
             return rows
         salt = (self._seed, self.part.name, "augment", view)
         seeds = None
-        if self._augmentation.is_per_image:
+        if augmentation.is_per_image:
             # Of a row and its cycle: no two augmentations of a row are alike, also where it comes twice in a batch.
             places = address * self.batch_size + np.arange(len(rows))
             if not self._balanced:  # there a row comes several times in a cycle, so that only its place tells it apart
                 places = places // len(self.part) * len(self.part) + positions.cpu().numpy()
             seeds = row_keys(places, *salt)
-        return self._augmentation(rows, generator=generator(*salt, address), seeds=seeds)
+        return augmentation(rows, generator=generator(*salt, address), seeds=seeds)
 
     def _positions_of(self, cycle: int) -> Tensor:
         if cycle != self._cycle:

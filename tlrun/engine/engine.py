@@ -203,6 +203,11 @@ class Engine:
         kinds = self._kinds(stretch)
         self.parts = dict(self.pair.parts)
         if stretch.phase.encode_once:
+            if self.config.augment.mix is not None:
+                raise ConfigError(
+                    "strategy.encode_once: runs frozen stages once per image, and augment.mix makes new images in every "
+                    "step; set augment.mix=null, or strategy.encode_once=false"
+                )
             if not self.config.augment.is_identity:
                 raise ConfigError(
                     "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
@@ -224,6 +229,7 @@ class Engine:
                 augment=self.config.augment,
                 views=self.config.strategy.needs.views,
                 balanced=self.config.engine.sampling == "balanced",
+                num_classes=self.pair.task.num_classes,
             )
             for kind in kinds
         }

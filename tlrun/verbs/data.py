@@ -45,8 +45,9 @@ def main(arguments: list[str]) -> int:
 
 def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) -> int:
     from tlrun.data.preview import preview
+    from tlrun.resolve import name_choices
 
-    pair, previews = preview(config, per_class=8)
+    pair, previews = preview(name_choices(config), per_class=8)
     if json_only:
         print(json.dumps(pair.card, indent=2))
         return 0
