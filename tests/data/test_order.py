@@ -21,7 +21,7 @@ def stream(y: Tensor | None = Y, *, balanced: bool = True, batch_size: int = 7, 
     x = torch.arange(len(Y), dtype=torch.float32)[:, None]
     part = Part("target_granted", "target", Held(x), y, torch.arange(len(Y)))
     statistics = Statistics.of([0.0], [1.0], (1,), torch.device("cpu"))
-    return Stream(part, statistics=statistics, shape=(1,), batch_size=batch_size, seed=seed, augment=compose_config().augment,
+    return Stream(part, statistics=statistics, shape=(1,), batch_size=batch_size, seed=seed, augment=compose_config("augment=none", "data=mnist_usps").augment,
                   balanced=balanced)  # fmt: skip
 
 

@@ -121,6 +121,28 @@ def summarise(
         "regret": oracle - target.accuracy if oracle is not None and target.accuracy is not None else None,
         "source_test_accuracy_before": before,
         "forgetting": before - source.accuracy if before is not None and source.accuracy is not None else None,
+        **cost(engine, pretrain_seconds),
+        "transfer_alive": state.gradients,
+        "discriminator_accuracy": discriminator[-1] if discriminator else None,
+        "largest_class_share": evaluation.label_free.largest_class_share,
+        **likeness,
+        "warnings": [
+            *state.warnings,
+            *liveness_warnings(
+                engine.pair.task,
+                gradients=state.gradients,
+                discriminator_accuracy=discriminator[-1] if discriminator else None,
+                largest_class=evaluation.label_free.largest_class,
+                largest_class_share=evaluation.label_free.largest_class_share,
+            ),
+        ],
+    }
+
+
+def cost(engine: Engine, pretrain_seconds: float | None) -> dict[str, Any]:
+    """The fields of summary.json that tell what a run took: parameters, steps, labels, time, machine; and its name."""
+    state, config = engine.state, engine.config
+    return {
         "parameters": sum(parameter.numel() for parameter in engine.strategy.parameters()),
         "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
         "trainable_parameters_by_phase": state.trainable,
@@ -136,20 +158,6 @@ def summarise(
         "precision": engine.runtime.precision,
         "name": engine.folder.path.name,
         "digest": digest(config),
-        "transfer_alive": state.gradients,
-        "discriminator_accuracy": discriminator[-1] if discriminator else None,
-        "largest_class_share": evaluation.label_free.largest_class_share,
-        **likeness,
-        "warnings": [
-            *state.warnings,
-            *liveness_warnings(
-                engine.pair.task,
-                gradients=state.gradients,
-                discriminator_accuracy=discriminator[-1] if discriminator else None,
-                largest_class=evaluation.label_free.largest_class,
-                largest_class_share=evaluation.label_free.largest_class_share,
-            ),
-        ],
     }
 
 
