@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from tlrun.augment_settings import AugmentSettings as AugmentSettings
 from tlrun.settings import ConfigError as ConfigError
@@ -19,40 +19,16 @@ from tlrun.settings import NonNegative as NonNegative
 from tlrun.settings import OpenFraction as OpenFraction
 from tlrun.settings import Positive as Positive
 from tlrun.settings import Settings as Settings
+from tlrun.training_settings import RULES as RULES
+from tlrun.training_settings import EarlyStopSettings as EarlyStopSettings
+from tlrun.training_settings import EmaSettings as EmaSettings
+from tlrun.training_settings import EngineSettings as EngineSettings
+from tlrun.training_settings import OptimSettings as OptimSettings
+from tlrun.training_settings import Rule as Rule
+from tlrun.training_settings import ViewSettings as ViewSettings
 
 Grant = Literal["none", "all"] | Count
 """Target labels granted: none, all, or so many per class."""
-
-Rule = Literal[
-    "last",
-    "source_val",
-    "target_val",
-    "entropy",
-    "information_maximisation",
-    "bnm",
-    "snd",
-    "dev",
-    "iwv",
-    "nearest_source",
-    "feature_mmd",
-    "oracle",
-]
-
-RULES: dict[str, str] = {
-    "last": "the weights of the last step; reads nothing",
-    "source_val": "highest accuracy on the source validation rows",
-    "target_val": "highest accuracy on the target validation rows whose labels were granted",
-    "entropy": "lowest mean entropy of the predictions on target validation rows; reads no label",
-    "information_maximisation": "entropy of the mean prediction less the mean entropy, on target validation rows; reads no label",
-    "bnm": "largest nuclear norm of the predictions on target validation rows (Cui et al. 2020); reads no label",
-    "snd": "densest soft neighbourhoods of target validation predictions (Saito et al. 2021); reads no label",
-    "dev": "source validation accuracy weighted to the target, with control variate (You et al. 2019)",
-    "iwv": "source validation accuracy weighted by the densities' ratio (Sugiyama et al. 2007)",
-    "nearest_source": "accuracy of the source validation rows nearest to target validation rows (Loog 2012)",
-    "feature_mmd": "smallest discrepancy between source and target validation features (Gretton et al. 2012); reads no label",
-    "oracle": "highest accuracy on the target test rows: peeks at withheld labels, so it must be asked for by name",
-}
-"""Every selection rule and what it reads; their code is `tlrun/engine/selection.py`."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +101,21 @@ class TuningSettings(StrategySettings):
             target="unused" if self.learns_from == "source" else "required",
             unlabelled="unused",
         )
+
+
+class UnfreezingSettings(TuningSettings):
+    """Base of the tuning methods under which stages of the backbone learn too: at what rate, with which statistics.
+
+    A pretrained stage learns at `backbone_rate` of the rate, each lower one at `stage_decay` of the one above it. rates
+    replaces this for the stages that a pattern (shell style) names, `{layer4: 0.5, stem: 0}`; 0 keeps a stage frozen.
+    batch_norm: whether the loaded stages' batch normalisation learns, keeps its running statistics while scale and
+    shift learn, or keeps all of it.
+    """
+
+    backbone_rate: Positive
+    stage_decay: Positive
+    rates: dict[str, NonNegative] | None
+    batch_norm: Literal["train", "frozen_statistics", "frozen"]
 
 
 class AdaptationSettings(StrategySettings):
@@ -339,41 +330,12 @@ class PairSettings(Settings):
         return self.protocol == "transductive"
 
 
-class OptimSettings(Settings):
-    """A torch optimizer by its path; any further key is an argument of that optimizer."""
-
-    model_config = ConfigDict(extra="allow")
-
-    target: str = Field(alias="_target_")
-    lr: Positive
-    weight_decay: NonNegative
-    label_smoothing: HalfOpenFraction
-
-
 class ScheduleSettings(Settings):
     """Base of the learning-rate schedules, which live with their formulas in `tlrun/engine/schedules.py`."""
 
     name: str
     warmup_fraction: HalfOpenFraction
     per_phase: bool
-
-
-class EarlyStopSettings(Settings):
-    metric: Rule | None
-    patience: Count
-
-
-class EngineSettings(Settings):
-    epochs: Count
-    steps_per_epoch: Count | None
-    batch_size: Count
-    eval_batch_size: Count
-    accumulate: Count
-    clip_norm: Positive | None
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    evaluate_every: Count
-    select: Literal["auto"] | Rule
-    early_stop: EarlyStopSettings
 
 
 class DeviceSettings(Settings):

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from tlrun.batch import Encoded, Examples, Inputs
-from tlrun.config import AugmentSettings
+from tlrun.config import AugmentSettings, ViewSettings
 from tlrun.data.augmentation import pipelines
 from tlrun.data.domain import Part
+from tlrun.data.evaluation_views import check_views, views_of
 from tlrun.data.mixing import Mixture, draw_mixture
+from tlrun.data.order import Balanced, Shuffled, generator
 from tlrun.data.rows import AHEAD
 from tlrun.data.splits import hash64, row_keys
 from tlrun.data.transforms import Shape, Statistics, to_batch
@@ -29,12 +31,12 @@ from tlrun.data.transforms import Shape, Statistics, to_batch
 class Stream:
     """Endless batches of one part: permutations of it, one after the other, cut into batches.
 
-    Every permutation holds every row once; a part smaller than a batch repeats within it. views: how many augmentations
-    of the same rows a batch carries, the first as `x`, the others as `views`. augment: the whole node, of which the part
-    takes what is for its domain. Labelled rows are mixed where it says so, all views alike, and their labels become (N,
-    num_classes) probabilities. Holds nothing of any other part. Raises ValueError for an empty part, for encoded rows
-    that are to be augmented and for mixing without num_classes, ConfigError for an augmentation that does not fit the
-    rows.
+    Every permutation holds every row once; a part smaller than a batch repeats within it. balanced: rather every class
+    as often as any other, where the part has labels. views: how many augmentations of the same rows a batch carries,
+    the first as `x`, the others as `views`. augment: the whole node, of which the part takes what is for its domain.
+    Labelled rows are mixed where it says so, all views alike, and their labels become (N, num_classes) probabilities.
+    Holds nothing of any other part. Raises ValueError for an empty part, for encoded rows that are to be augmented and
+    for mixing without num_classes, ConfigError for an augmentation that does not fit the rows.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Stream:
         seed: int,
         augment: AugmentSettings,
         views: int = 1,
+        balanced: bool = False,
         num_classes: int | None = None,
     ) -> None:
         if not len(part):
@@ -61,6 +64,9 @@ class Stream:
         both = pipelines(augment, part.domain, shape, part.x.shape) if part.stage is None else ()
         self._augmentations = [None if each.settings.keeps_images else each for each in both]
         self._views = views
+        salt = (seed, part.name)
+        self._balanced = balanced and part.y is not None
+        self._sequence = Balanced(part.y, *salt) if balanced and part.y is not None else Shuffled(len(part), *salt)
         self._mix = None if part.y is None else augment.mix
         if self._mix is not None and num_classes is None:
             raise ValueError(f"{part.name}: mixed labels need the number of classes")
@@ -76,8 +82,8 @@ class Stream:
         pieces = []
         start, stop = address * self.batch_size, (address + 1) * self.batch_size
         while start < stop:
-            cycle, offset = divmod(start, len(self.part))
-            pieces.append(self._permutation(cycle)[offset : offset + stop - start])
+            cycle, offset = divmod(start, self._sequence.cycle_length)
+            pieces.append(self._positions_of(cycle)[offset : offset + stop - start])
             start += len(pieces[-1])
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
@@ -127,23 +133,34 @@ class Stream:
         seeds = None
         if augmentation.is_per_image:
             # Of a row and its cycle: no two augmentations of a row are alike, also where it comes twice in a batch.
-            cycles = (address * self.batch_size + np.arange(len(rows))) // len(self.part)
-            seeds = row_keys(cycles * len(self.part) + positions.cpu().numpy(), *salt)
-        return augmentation(rows, generator=_generator(*salt, address), seeds=seeds)
+            places = address * self.batch_size + np.arange(len(rows))
+            if not self._balanced:  # there a row comes several times in a cycle, so that only its place tells it apart
+                places = places // len(self.part) * len(self.part) + positions.cpu().numpy()
+            seeds = row_keys(places, *salt)
+        return augmentation(rows, generator=generator(*salt, address), seeds=seeds)
 
-    def _permutation(self, cycle: int) -> Tensor:
+    def _positions_of(self, cycle: int) -> Tensor:
         if cycle != self._cycle:
-            order = torch.randperm(len(self.part), generator=_generator(self._seed, self.part.name, "order", cycle))
-            self._order, self._cycle = order.to(self.part.x.positions_device), cycle
+            self._order, self._cycle = self._sequence.cycle(cycle).to(self.part.x.positions_device), cycle
         return self._order
 
 
-def evaluation_batches(part: Part, *, statistics: Statistics, shape: Shape, batch_size: int) -> Iterator[Examples]:
-    """Every row once, in the part's order, not augmented; the last batch may be smaller. An empty part has none."""
-    for start, x in _row_batches(part, batch_size):
-        rows = slice(start, start + batch_size)
-        y = None if part.y is None else part.y[rows]
-        yield Examples(_inputs(part, x, statistics, shape), y, part.index[rows], part.domain)
+def evaluation_batches(
+    part: Part, *, statistics: Statistics, shape: Shape, batch_size: int, test_time: ViewSettings | None = None
+) -> Iterator[Examples]:
+    """Every row once, in the part's order, not augmented; the last batch may be smaller. An empty part has none.
+
+    test_time: which further views of the same rows each batch carries as `views`. Raises ConfigError where the rows
+    have no such views.
+    """
+    for start, rows in _row_batches(part, batch_size):
+        place = slice(start, start + batch_size)
+        y = None if part.y is None else part.y[place]
+        views: tuple[Inputs, ...] = ()
+        if test_time is not None and not test_time.is_identity:
+            check_views(test_time, shape, encoded=part.stage is not None)
+            views = tuple(_inputs(part, each, statistics, shape) for each in views_of(rows, test_time))
+        yield Examples(_inputs(part, rows, statistics, shape), y, part.index[place], part.domain, views)
 
 
 def _row_batches(part: Part, batch_size: int) -> Iterator[tuple[int, Tensor]]:
@@ -163,7 +180,3 @@ def _row_batches(part: Part, batch_size: int) -> Iterator[tuple[int, Tensor]]:
 def _inputs(part: Part, rows: Tensor, statistics: Statistics, shape: Shape) -> Inputs:
     """Rows of the part as a model takes them; encoded ones are past all transforms."""
     return to_batch(rows, statistics, shape) if part.stage is None else Encoded(rows, part.stage)
-
-
-def _generator(*parts: str | int) -> torch.Generator:
-    return torch.Generator().manual_seed(hash64(*parts) >> 1)  # torch takes seeds below 2^63

@@ -35,6 +35,7 @@ class Checkpoints:
         content = {
             **self._model(),
             **engine.optimiser.state_dict(),
+            "ema": engine.ema.state_dict() if engine.ema is not None else {},
             "state": engine.state.to_dict(),
             "tally": engine.tally.state_dict(),
             "random": engine.runtime.random_state(),
@@ -56,6 +57,8 @@ class Checkpoints:
         warnings = self._compare(content["conditions"])
         self._restore_model(content)
         engine.optimiser.load_state_dict(content)
+        if engine.ema is not None:
+            engine.ema.load_state_dict(content["ema"])
         engine.state = TrainingState.from_dict(content["state"])
         engine.state.warnings += warnings
         engine.tally.load_state_dict(content["tally"])
@@ -79,7 +82,8 @@ class Checkpoints:
 
     def _save_best(self) -> None:
         best = self.engine.state.best
-        save_checkpoint(self.engine.folder.best, {**self._model(), "epoch": best.epoch, "step": best.step})
+        with self.engine.averaged():
+            save_checkpoint(self.engine.folder.best, {**self._model(), "epoch": best.epoch, "step": best.step})
 
     def _best_step(self) -> int | None:
         """The step of which best.pt is; None where it cannot be read, since it will then be written anew."""

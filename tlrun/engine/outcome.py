@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from tlrun.batch import Output, Task
 from tlrun.data.domain import Part
+from tlrun.data.evaluation_views import num_views
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
 from tlrun.run import Prediction, digest
@@ -112,6 +113,8 @@ def summarise(
         "target_test_calibration_error": target.calibration_error,
         "source_val_accuracy": splits["source_val"].accuracy,
         "target_val_accuracy": splits["target_val"].accuracy,
+        "test_time_views": num_views(config.engine.test_time),
+        "weights": "last step" if engine.ema is None else "moving average",
         "select": state.best.rule,
         "select_score": state.best.score,
         "selected_epoch": state.best.epoch,
@@ -121,20 +124,7 @@ def summarise(
         "regret": oracle - target.accuracy if oracle is not None and target.accuracy is not None else None,
         "source_test_accuracy_before": before,
         "forgetting": before - source.accuracy if before is not None and source.accuracy is not None else None,
-        "parameters": sum(parameter.numel() for parameter in engine.strategy.parameters()),
-        "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
-        "trainable_parameters_by_phase": state.trainable,
-        "epochs": len(state.rows),
-        "steps": state.optimizer_steps,
-        "rows_target_labels": len(engine.pair.parts["target_granted"]),
-        "seconds": state.seconds,
-        "pretrain_seconds": pretrain_seconds,
-        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
-        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
-        "device": engine.runtime.device.type,
-        "precision": engine.runtime.precision,
-        "name": engine.folder.path.name,
-        "digest": digest(config),
+        **cost(engine, pretrain_seconds),
         "transfer_alive": state.gradients,
         "discriminator_accuracy": discriminator[-1] if discriminator else None,
         "largest_class_share": evaluation.label_free.largest_class_share,
@@ -178,6 +168,28 @@ def rising_loss_warnings(rows: list[dict[str, Any]]) -> list[str]:
                 f"(epoch {end}); by the field's rule of thumb stop earlier, lower optim.lr, or open fewer stages"
             ]
     return []
+
+
+def cost(engine: Engine, pretrain_seconds: float | None) -> dict[str, Any]:
+    """The fields of summary.json that tell what a run took: parameters, steps, labels, time, machine; and its name."""
+    state, config = engine.state, engine.config
+    return {
+        "parameters": sum(parameter.numel() for parameter in engine.strategy.parameters()),
+        "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
+        "trainable_parameters_by_phase": state.trainable,
+        "epochs": len(state.rows),
+        "ended_early": state.ended_early,
+        "steps": state.optimizer_steps,
+        "rows_target_labels": len(engine.pair.parts["target_granted"]),
+        "seconds": state.seconds,
+        "pretrain_seconds": pretrain_seconds,
+        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
+        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
+        "device": engine.runtime.device.type,
+        "precision": engine.runtime.precision,
+        "name": engine.folder.path.name,
+        "digest": digest(config),
+    }
 
 
 def liveness_warnings(
