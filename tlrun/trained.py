@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,31 +60,32 @@ class Trained:
         """Features (N, D) and logits (N, C) of a part of the pair, in order, as the run evaluated it."""
         return self.evaluator.encode(part)[1]
 
-    @torch.no_grad()
     def output(self, x: Tensor, domain: Role) -> Output:
         """What the model says of one batch of fitted rows of a domain, uint8 (N, H, W, C) or float32 (N, D), not encoded.
 
         Works on the model's device, wherever x lies; logits are float32.
         """
-        self.strategy.eval()
-        inputs = to_batch(x.to(self.runtime.device, non_blocking=True), self.statistics[domain], self.shape)
-        with self.runtime.autocast():
-            output = self.strategy.predict(inputs, domain)
-        return Output(output.features, output.logits.float())
+        device = self.runtime.device
+        inputs = to_batch(x.to(device, non_blocking=True), self.statistics[domain], self.shape)
+        return self.evaluator.output(Examples(inputs, None, torch.arange(len(x), device=device), domain))
+
+    def natively(self) -> Trained:
+        """The same in float32 where the device has no hardware for bfloat16: faster there, and no less exact."""
+        emulated = self.runtime.precision == "bf16" and not has_native_bf16(self.runtime.device)
+        return replace(self, runtime=Runtime(self.runtime.device, "fp32")) if emulated else self
 
     def predict(self, x: Tensor, domain: Role) -> Tensor:
         """Class numbers (N,) of any number of such rows, taken in batches of the run's `eval_batch_size`."""
-        batches = x.split(self.config.engine.eval_batch_size)
+        size = self.config.engine.eval_batch_size
+        batches = (x[start : start + size] for start in range(0, len(x), size))
         return torch.cat([self.output(batch, domain).logits.argmax(dim=1) for batch in batches])
 
 
-def load_trained(
-    place: RunFolder | Path, *, device: torch.device = CPU, precision: Precision | None = None
-) -> Trained:
+def load_trained(place: RunFolder | Path, *, device: torch.device = CPU) -> Trained:
     """The selected model of a finished run: of its folder, or of a checkpoint alone, wherever that lies.
 
-    precision None: the run's own; the CPU has no fp16 to speak of and takes float32 instead. Random states stay as
-    they are. Raises ConfigError where there is no such run, RunError where it is not finished, a file is damaged, or
+    In the run's precision; the CPU has no fp16 to speak of and takes float32 instead. Random states stay as they are.
+    Raises ConfigError where there is no such run, RunError where it is not finished, a file is damaged, or
     another version of tlrun wrote what this one cannot read.
     """
     path, content = _read(place)
@@ -105,20 +106,10 @@ def load_trained(
         strategy.load_state_dict(weights | content["strategy"])
     except RuntimeError as error:  # names or shapes of another version
         raise _foreign(path, "its parameters are not those of the model that its settings describe") from error
-    runtime = Runtime(device, precision or _own_precision(config.engine.precision, device))
+    named = config.engine.precision
+    precision: Precision = "bf16" if named == "bf16" else "fp16" if named == "fp16" and device.type != "cpu" else "fp32"
+    runtime = Runtime(device, precision)
     return Trained(config, task, shape, inputs, statistics, strategy.to(device).eval(), runtime)
-
-
-def native_precision(named: str, device: torch.device) -> Precision:
-    """A run's precision where the device computes it in hardware; elsewhere float32, which is faster and no less exact."""
-    own = _own_precision(named, device)
-    return "fp32" if own == "bf16" and not has_native_bf16(device) else own
-
-
-def _own_precision(named: str, device: torch.device) -> Precision:
-    if named == "bf16":
-        return "bf16"
-    return "fp16" if named == "fp16" and device.type != "cpu" else "fp32"
 
 
 def read_config(folder: RunFolder) -> ExperimentConfig:

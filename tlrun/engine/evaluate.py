@@ -97,14 +97,18 @@ class Evaluator:
         logits = torch.cat([output.logits for _, output in rows])
         return torch.cat([index for index, _ in rows]), Output(features, logits)
 
-    @torch.no_grad()
     def outputs(self, part: Part) -> Iterator[tuple[Examples, Output]]:
-        """Each batch of a part with what the model says of it, logits in float32. Leaves the strategy in eval mode."""
-        self.strategy.eval()
+        """Each batch of a part with what the model says of it, as `output` gives it."""
         for examples in self.batches(part):
-            with self.runtime.autocast():
-                output = self.strategy.predict(examples.x, examples.domain)
-            yield examples, Output(output.features, output.logits.float())
+            yield examples, self.output(examples)
+
+    @torch.no_grad()
+    def output(self, examples: Examples) -> Output:
+        """What the model says of one batch, logits in float32. Leaves the strategy in eval mode."""
+        self.strategy.eval()
+        with self.runtime.autocast():
+            output = self.strategy.predict(examples.x, examples.domain)
+        return Output(output.features, output.logits.float())
 
     def _metrics(self) -> ClassificationMetrics:
         return ClassificationMetrics(self.num_classes, self.runtime.device)
