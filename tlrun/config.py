@@ -177,6 +177,11 @@ class DomainSettings(Settings):
 
     name: str
 
+    @property
+    def called(self) -> str:
+        """What run names, tables and messages call the domain: letters, digits, `.`, `_` and `-`."""
+        return self.name
+
     def repeats(self, other: DomainSettings) -> bool:
         """Whether each row of this domain shows what the row of that number in `other` shows, seen otherwise."""
         return False
@@ -201,7 +206,11 @@ class ModelSettings(Settings):
 
 
 class PairSettings(Settings):
-    """The node `data`: two domains, what is taken of them, and which target labels are granted."""
+    """The node `data`: two domains, what is taken of them, and which target labels are granted.
+
+    Of image files, which come in all sizes: fit, crop_fraction (evaluation sees so much of the square that a file is
+    fitted to), interpolation, cache, on_bad_image and workers (threads that read; null for one a core).
+    """
 
     source: SerializeAsAny[DomainSettings]
     target: SerializeAsAny[DomainSettings]
@@ -216,6 +225,12 @@ class PairSettings(Settings):
     target_val_labels: Grant
     source_label_noise: Fraction
     label_sets: Literal["closed", "partial", "open"]
+    fit: Literal["crop", "squash", "pad"]
+    crop_fraction: Annotated[float, Field(ge=0.1, le=1)]
+    interpolation: Literal["bilinear", "bicubic"]
+    on_bad_image: Literal["stop", "skip"]
+    cache: Literal["none", "decoded"]
+    workers: Count | None
     root: str
     cache_root: str | None
     download: bool
@@ -223,7 +238,7 @@ class PairSettings(Settings):
     @property
     def name(self) -> str:
         """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself."""
-        names = (self.source.name, self.target.name)
+        names = (self.source.called, self.target.called)
         return names[0] if names[0] == names[1] else "_".join(names)
 
 

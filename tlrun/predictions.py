@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from tlrun.data.image_paths import Named
 from tlrun.data.images import BadImage
 from tlrun.data.number_rows import BadRow, number_rows
-from tlrun.data.row_reader import RowReader, read_ahead
+from tlrun.data.row_reader import RowReader
 from tlrun.data.split_domain import Role
 from tlrun.trained import Trained
 
@@ -50,24 +49,24 @@ def batch_size(trained: Trained, asked: int | None) -> int:
 
 
 def predict_images(
-    trained: Trained, named: Sequence[Named], *, domain: Role, size: int, threads: int
+    trained: Trained, named: Sequence[Named], *, domain: Role, size: int, threads: int | None
 ) -> Generator[Predicted | LeftOut]:
-    """Every image once, in order, seen as the run saw the domain's. size: of a batch. threads: how many read files.
+    """Every image once, in order, seen as the run saw the domain's. size: of a batch. threads: how many read files, None for one a core.
 
     Two batches of pixels are held ahead of the model, however many files there are. Raises OSError where the system
     cannot read on.
     """
     reader = RowReader(trained.config.data, trained.inputs[domain], trained.shape)
-    with closing(read_ahead((each.path for each in named), reader.read, threads=threads, ahead=2 * size)) as rows:
-        found = (
-            LeftOut(each.told, row.reason) if isinstance(row, BadImage) else (each.told, row)
-            for each, row in zip(named, rows, strict=True)
-        )
-        for batch in _batches(found, size):
-            if isinstance(batch, LeftOut):
-                yield batch
-            else:
-                yield _predicted(trained, [told for told, _ in batch], reader.rows([row for _, row in batch]), domain)
+    rows = reader.read_ahead((each.path for each in named), threads=threads, ahead=2 * size)
+    found = (
+        LeftOut(each.told, row.reason) if isinstance(row, BadImage) else (each.told, row)
+        for each, row in zip(named, rows, strict=True)
+    )
+    for batch in _batches(found, size):
+        if isinstance(batch, LeftOut):
+            yield batch
+        else:
+            yield _predicted(trained, [told for told, _ in batch], reader.rows([row for _, row in batch]), domain)
 
 
 def predict_numbers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,10 @@ class Trained:
     def evaluator(self) -> Evaluator:
         """What evaluates a part as the run did, in batches of its `eval_batch_size`."""
 
-        def batches(part: Part) -> list[Examples]:
+        def batches(part: Part) -> Iterator[Examples]:
             statistics = self.statistics[part.domain]
             size = self.config.engine.eval_batch_size
-            return list(evaluation_batches(part, statistics=statistics, shape=self.shape, batch_size=size))
+            return evaluation_batches(part, statistics=statistics, shape=self.shape, batch_size=size)
 
         return Evaluator(self.strategy, batches, self.runtime)
 

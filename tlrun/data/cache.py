@@ -59,14 +59,14 @@ def locked(path: Path) -> Iterator[None]:
 
     Makes the folder it lies in. Raises ConfigError when that cannot be written.
     """
-    with _writing_under(path.parent):
+    with writing_under(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with files.locked(path, wait=True):
         yield
 
 
 @contextmanager
-def _writing_under(folder: Path) -> Iterator[None]:
+def writing_under(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -79,7 +79,7 @@ def _writing_under(folder: Path) -> Iterator[None]:
 def _write(entry: Path, arrays: Arrays, inputs: Mapping[str, Any]) -> None:
     """Make the entry whole. Only the lock's holder writes, so it may write over the part files of a dead process."""
     described = {}
-    with _writing_under(entry):
+    with writing_under(entry):
         for name, made in arrays.items():
             array = np.ascontiguousarray(made)
             with (entry / f"{name}.part").open("wb") as file:

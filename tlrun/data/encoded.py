@@ -9,6 +9,7 @@ import torch
 
 from tlrun.batch import Encoded, Examples, Inputs
 from tlrun.data.domain import Part
+from tlrun.data.rows import Held
 
 
 def encode_part(part: Part, batches: Callable[[Part], Iterable[Examples]], encode: Callable[[Inputs], Encoded]) -> Part:
@@ -20,4 +21,4 @@ def encode_part(part: Part, batches: Callable[[Part], Iterable[Examples]], encod
     encoded = [encode(examples.x) for examples in batches(part)]
     if not encoded:
         return part
-    return replace(part, x=torch.cat([each.x for each in encoded]), stage=encoded[0].stage)
+    return replace(part, x=Held(torch.cat([each.x for each in encoded])), stage=encoded[0].stage)

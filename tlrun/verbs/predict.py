@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import time
@@ -59,8 +58,7 @@ def main(arguments: list[str]) -> int:
         found = predictions.predict_numbers(trained, paths, domain=domain, size=size)
         return _show(found, _writer(trained.task.classes, [f"{path}:9999" for path in paths], asked), None, asked)
     named = image_paths(asked.paths, pipe=sys.stdin.buffer, column=asked.column, root=asked.root)
-    threads = asked.threads or min(16, os.cpu_count() or 1)
-    found = predictions.predict_images(trained, named, domain=domain, size=size, threads=threads)
+    found = predictions.predict_images(trained, named, domain=domain, size=size, threads=asked.threads)
     return _show(found, _writer(trained.task.classes, [each.told for each in named], asked), len(named), asked)
 
 
