@@ -105,11 +105,16 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
 
 def settings(request: Request) -> ExperimentConfig:
     """The typed and cross-checked settings of one run. Raises ConfigError with all problems."""
-    planned = plan(request)
+    return typed(composed(request, types=True))
+
+
+def composed(request: Request, *, types: bool = False) -> dict[str, Any]:
+    """The plain values of one run. Raises ConfigError with all problems, without `types` those of the overrides alone."""
+    planned = plan(request, types=types)
     if planned.multirun:
         raise ConfigError("-m: a sweep is many runs; leave it out")
     with _composer(request) as composer:
-        return typed(resolved(composer.settle(planned.overrides)[0]))
+        return resolved(composer.settle(planned.overrides)[0])
 
 
 def readable(text: str) -> str:
