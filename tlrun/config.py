@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
@@ -191,6 +192,24 @@ class DomainSettings(Settings):
         return self
 
 
+class FileDomainSettings(DomainSettings):
+    """Base of the domains made of image files. title: what they are called, null to take it from where they lie."""
+
+    title: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None
+
+    @property
+    def place(self) -> str | None:
+        """The folder or file that the user named, if any."""
+        raise TypeError(f"{type(self).__qualname__} does not say where its files lie")
+
+    @property
+    def called(self) -> str:
+        if self.title is not None or self.place is None:
+            return self.title or self.name
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(self.place).name.removesuffix(PurePath(self.place).suffix))
+        return stem.strip("-._") or self.name
+
+
 class ModelSettings(Settings):
     """Base of the backbones' `Config`: what every model has beside its backbone's own fields."""
 
@@ -210,10 +229,14 @@ class PairSettings(Settings):
 
     Of image files, which come in all sizes: fit, crop_fraction (evaluation sees so much of the square that a file is
     fitted to), interpolation, cache, on_bad_image and workers (threads that read; null for one a core).
+
+    source None: one labelled domain alone, the target. protocol: split holds test rows out; transductive trains on all
+    target rows without labels and tests on the same, granted ones apart.
     """
 
-    source: SerializeAsAny[DomainSettings]
+    source: SerializeAsAny[DomainSettings] | None
     target: SerializeAsAny[DomainSettings]
+    protocol: Literal["split", "transductive"]
     image_size: Count | None
     channels: Literal[1, 3] | None
     normalize: Literal["shared", "per_domain"]
@@ -237,9 +260,13 @@ class PairSettings(Settings):
 
     @property
     def name(self) -> str:
-        """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself."""
-        names = (self.source.called, self.target.called)
-        return names[0] if names[0] == names[1] else "_".join(names)
+        """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself or stands alone."""
+        names = [domain.called for domain in (self.source, self.target) if domain is not None]
+        return "_".join(dict.fromkeys(names))
+
+    @property
+    def is_transductive(self) -> bool:
+        return self.protocol == "transductive"
 
 
 class AugmentSettings(Settings):
