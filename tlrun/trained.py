@@ -34,7 +34,7 @@ class Trained:
     """A run's selected model in eval mode, and what its checkpoint tells of the rows that it takes.
 
     shape: (C, H, W) or (D,) of an input. inputs: by domain, plain values, how a row becomes one (`DomainPair.inputs`).
-    statistics: what rows of each domain are normalised by, on the device. A run without a source has the target alone.
+    statistics: what rows of each domain are normalised by, on the device. A run without a source has inputs of the target alone.
     """
 
     config: ExperimentConfig
@@ -74,6 +74,11 @@ class Trained:
         emulated = self.runtime.precision == "bf16" and not has_native_bf16(self.runtime.device)
         return replace(self, runtime=Runtime(self.runtime.device, "fp32")) if emulated else self
 
+    def in_batches(self, size: int) -> Trained:
+        """The same with batches of that size, which decide memory and speed and nothing else."""
+        engine = self.config.engine.model_copy(update={"eval_batch_size": size})
+        return replace(self, config=self.config.model_copy(update={"engine": engine}))
+
     def predict(self, x: Tensor, domain: Role) -> Tensor:
         """Class numbers (N,) of any number of such rows, taken in batches of the run's `eval_batch_size`."""
         size = self.config.engine.eval_batch_size
@@ -96,6 +101,7 @@ def load_trained(place: RunFolder | Path, *, device: torch.device = CPU) -> Trai
         role: Statistics.of(each["normalized_by_mean"], each["normalized_by_std"], shape, device)
         for role, each in inputs.items()
     }
+    statistics = {"source": statistics["target"], **statistics}  # as in a pair of one domain
     task = Task(tuple(content["classes"]), dict(content["sizes"]))
     with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
         model = build_model(config.model, shape=shape, num_classes=task.num_classes)
