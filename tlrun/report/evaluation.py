@@ -33,7 +33,7 @@ def lines(found: Sequence[Evaluated], classes: Sequence[str]) -> Iterator[str]:
     for each in last.values():
         if each.metrics.rows:
             yield ""
-            yield f"{each.domain} {each.split}, by class"
+            yield f"{each.domain} {each.split}, by class; to the right what its rows are taken for"
             yield from _aligned(_classes(each, [printable(name) for name in classes]))
 
 
