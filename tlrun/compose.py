@@ -126,13 +126,18 @@ def _only_composes(node: Mapping[str, Any]) -> bool:
 
 def settings(request: Request) -> ExperimentConfig:
     """The typed and cross-checked settings of one run. Raises ConfigError with all problems."""
-    planned = plan(request)
+    return typed(composed(request, types=True))
+
+
+def composed(request: Request, *, types: bool = False) -> dict[str, Any]:
+    """The plain values of one run. Raises ConfigError with all problems, without `types` those of the overrides alone."""
+    planned = plan(request, types=types)
     if planned.multirun:
         raise ConfigError("-m: a sweep is many runs; leave it out")
     if planned.here:
         return planned.here[0].settings
     with _composer(request) as composer:
-        return typed(resolved(composer.settle(planned.overrides)[0]))
+        return resolved(composer.settle(planned.overrides)[0])
 
 
 def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -45,7 +45,11 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun distance KEY=VALUE... | RUN    how far apart two domains are, before training and in a run's features
-       tlrun --version | --help      tlrun VERB --help tells more of list, data, doctor, report and distance
+       tlrun predict RUN PATH...     what a finished run says of images, folders, patterns, lists: --output FILE (CSV),
+                                     --top K, --domain source; the data of the run need not be there
+       tlrun eval RUN [KEY=VALUE ...]
+                                     a finished run on other data, all figures: --split val,test,all, --output DIR
+       tlrun --version | --help      tlrun VERB --help tells more of each of these
 
 examples:
   tlrun strategy=dann data=mnist_mnistm
