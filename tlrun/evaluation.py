@@ -20,7 +20,7 @@ from tlrun.data.split_domain import Role, SplitDomain, SplitName, split_domain
 from tlrun.data.splits import Labels
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.run import Prediction
-from tlrun.trained import Trained
+from tlrun.trained import ROLES, Trained
 
 import numpy as np  # isort: skip
 
@@ -73,10 +73,9 @@ def asked_data(trained: Trained, overrides: Sequence[str], *, config_dir: str | 
 
 
 def _domains(keys: Sequence[str]) -> tuple[Role, ...]:
-    roles: tuple[Role, ...] = ("source", "target")
     return tuple(
         role
-        for role in roles
+        for role in ROLES
         if any(f"{key.removeprefix('domain@')}.".startswith(f"data.{role}.") for key in keys)
     )  # fmt: skip
 
@@ -85,11 +84,12 @@ def _composed(given: PairSettings, overrides: Sequence[str], config_dir: str | N
     """The node `data`, by Hydra: the run's own pair is one more choice, in a folder that lives as long as this call."""
     plain = given.model_dump(mode="json", by_alias=True)
     with tempfile.TemporaryDirectory(prefix="tlrun-") as folder:
-        defaults: list[Any] = []
-        for role in roles_of(given):
-            _write(Path(folder, "domain", f"{BASE}_{role}.yaml"), plain.pop(role))
-            defaults.append({f"/domain@{role}": f"{BASE}_{role}"})
-        _write(Path(folder, "data", f"{BASE}.yaml"), {"defaults": [*defaults, "_self_"], **plain})
+        choices: list[dict[str, str | None]] = []
+        for role in ROLES:
+            if plain[role] is not None:
+                _write(Path(folder, "domain", f"{BASE}_{role}.yaml"), plain.pop(role))
+            choices.append({f"/domain@{role}": f"{BASE}_{role}" if role in roles_of(given) else None})
+        _write(Path(folder, "data", f"{BASE}.yaml"), {"defaults": ["_self_", *choices], **plain})
         chosen = any(override.startswith("data=") for override in overrides)
         search = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
         base = [] if chosen else [f"data={BASE}"]
