@@ -47,9 +47,9 @@ class Torchvision(Backbone):
 
         @property
         def input_spec(self) -> InputSpec:
-            from tlrun.models.torchvision import input_spec
+            from tlrun.models import torchvision
 
-            return input_spec(self.arch)
+            return torchvision.input_spec(self.arch)
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         shape = image_shape(shape, model=config.arch, channels=3)
