@@ -40,54 +40,53 @@ SMALLEST = {
 }
 """One network of each family of torchvision, and a small image that it takes."""
 
-TIMM = {
-    "beit_base_patch16_224": 13,
-    "botnet26t_256": 5,
-    "caformer_s18": 5,
-    "cait_xxs24_224": 1,
-    "convmixer_768_32": 33,
-    "convnext_atto": 5,
-    "convnextv2_atto": 5,
-    "crossvit_9_240": 1,
-    "cspdarknet53": 6,
-    "deit_tiny_distilled_patch16_224": 13,
-    "densenet121": 8,
-    "dla34": 7,
-    "edgenext_xx_small": 5,
-    "efficientformer_l1": 5,
-    "efficientnet_b0": 9,
-    "efficientnet_lite0": 9,
-    "eva02_tiny_patch14_224": 13,
-    "fastvit_t8": 6,
-    "ghostnet_050": 1,
-    "hrnet_w18_small": 1,
-    "inception_next_atto": 6,
-    "levit_128s": 4,
-    "lcnet_050": 8,
-    "maxvit_rmlp_pico_rw_256": 5,
-    "mixer_s32_224": 9,
-    "mobilenetv3_small_100": 8,
-    "mobileone_s0": 6,
-    "mobilevit_xxs": 7,
-    "nf_resnet50": 5,
-    "pit_ti_224": 2,
-    "poolformer_s12": 5,
-    "pvt_v2_b0": 5,
-    "regnety_002": 5,
-    "repvgg_a0": 6,
-    "resmlp_12_224": 13,
-    "resnet18": 5,
-    "resnetv2_18": 5,
-    "seresnet18": 5,
-    "swin_tiny_patch4_window7_224": 5,
-    "tf_efficientnet_lite0": 9,
-    "tiny_vit_5m_224": 5,
-    "vgg11": 7,
-    "vit_tiny_patch16_224": 13,
-    "xception41": 14,
-    "xcit_nano_12_p16_224": 1,
-}
-"""Networks of timm, and into how many stages each is cut: 1 where the whole is one."""
+TIMM = (
+    "botnet26t_256",
+    "caformer_s18",
+    "cait_xxs24_224",
+    "convnext_atto",
+    "convnextv2_atto",
+    "crossvit_9_240",
+    "cspdarknet53",
+    "deit_tiny_distilled_patch16_224",
+    "densenet121",
+    "dla34",
+    "edgenext_xx_small",
+    "efficientformer_l1",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "eva02_tiny_patch14_224",
+    "fastvit_t8",
+    "ghostnet_050",
+    "hrnet_w18_small",
+    "inception_next_atto",
+    "levit_128s",
+    "lcnet_050",
+    "maxvit_rmlp_pico_rw_256",
+    "mixer_s32_224",
+    "mobilenetv3_small_100",
+    "mobileone_s0",
+    "mobilevit_xxs",
+    "pit_ti_224",
+    "poolformer_s12",
+    "pvt_v2_b0",
+    "regnety_002",
+    "repvgg_a0",
+    "resmlp_12_224",
+    "resnet18",
+    "resnetv2_18",
+    "seresnet18",
+    "swin_tiny_patch4_window7_224",
+    "tf_efficientnet_lite0",
+    "tiny_vit_5m_224",
+    "vit_tiny_patch16_224",
+    "xception41",
+    "xcit_nano_12_p16_224",
+)
+"""Networks of timm, one of each of its larger families."""
+
+NOT_CUT = {"crossvit_9_240", "ghostnet_050", "hrnet_w18_small"}
+"""Those of TIMM whose forward cannot be followed: two streams, a branch on values, a list that is written to."""
 
 
 def holds_everything_once(made, whole):
@@ -165,7 +164,7 @@ def test_the_stages_of_networks_of_timm_run_as_the_network(timm, arch):
     network.reset_classifier(0)
     size = network.pretrained_cfg["input_size"][-1] if network.pretrained_cfg["fixed_input_size"] else 64
     made = cut(network, (3, size, size), classifier=None)
-    assert len(made.stages) == TIMM[arch], list(made.stages)
+    assert (list(made.stages) == [WHOLE]) == (arch in NOT_CUT)
     assert holds_everything_once(made, network)
     assert runs_as(made, network, torch.randn(2, 3, size, size))
 

@@ -307,8 +307,8 @@ def gather(network: nn.Module, found: Sequence[Piece]) -> dict[str, Piece]:
         pooled = any(isinstance(module, POOLING) for _, module in piece.modules(network)) or (pooled and not modules)
     named: dict[str, Piece] = {}
     for piece in stages:
-        modules = [name for name, module in piece.modules(network) if _size(module)]
-        first = next(iter([*modules, *piece.holders(network)]), WHOLE)
+        learning = [name for name, module in piece.modules(network) if _size(module)]
+        first = next(iter([*learning, *piece.holders(network)]), WHOLE)
         container, _, last = first.rpartition(".")
         name = f"{container.rpartition('.')[2]}_{last}" if last.isdigit() else last
         name = name if named else "stem" if len(stages) > 1 else WHOLE
