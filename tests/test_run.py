@@ -32,7 +32,7 @@ data: {image_size: 28, channels: 3, normalize: shared, mean: null, std: null, va
   target_rows: 1000, target_labels: none, target_val_labels: 5, source_label_noise: 0, label_sets: closed,
   root: data, cache_root: null, download: false}
 model: {name: digits_cnn, weights: source, head: new, head_type: linear, hidden: 100, dropout: 0, bottleneck: null,
-  batch_norm: true}
+  weights_file: null, weights_root: null, download: false, batch_norm: true}
 optim: {_target_: torch.optim.SGD, lr: 0.01, weight_decay: 0, label_smoothing: 0.1, momentum: 0.9}
 schedule: {name: inverse_decay, warmup_fraction: 0, per_phase: false, power: 0.75}
 engine: {epochs: 10, steps_per_epoch: null, batch_size: 64, eval_batch_size: 512, accumulate: 1, clip_norm: null,
