@@ -126,16 +126,16 @@ def _only_composes(node: Mapping[str, Any]) -> bool:
 
 def settings(request: Request) -> ExperimentConfig:
     """The typed and cross-checked settings of one run. Raises ConfigError with all problems."""
-    planned = _single(request, types=True)
+    planned = _plan_one(request)
     return planned.here[0].settings if planned.here else typed(_values(request, planned))
 
 
 def composed(request: Request) -> dict[str, Any]:
-    """The plain values of one run, not typed. Raises ConfigError with all problems of the overrides."""
-    return _values(request, _single(request, types=False))
+    """The plain values of one run, neither typed nor cross-checked. Raises ConfigError, with what is wrong with overrides."""
+    return _values(request, _plan_one(request, types=False))
 
 
-def _single(request: Request, *, types: bool) -> Plan:
+def _plan_one(request: Request, *, types: bool = True) -> Plan:
     planned = plan(request, types=types)
     if planned.multirun:
         raise ConfigError("-m: a sweep is many runs; leave it out")

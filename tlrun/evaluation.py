@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
@@ -21,8 +22,6 @@ from tlrun.data.splits import Labels
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.run import Prediction
 from tlrun.trained import ROLES, Trained
-
-import numpy as np  # isort: skip
 
 Which = Literal["train", "val", "test", "all"]
 INPUTS = ("image_size", "channels", "normalize", "fit", "crop_fraction", "interpolation")

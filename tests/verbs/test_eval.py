@@ -62,7 +62,7 @@ def test_a_runs_own_data_give_its_own_figures_and_files(digits: RunFolder, evalu
     assert predictions.equals(digits.read_predictions())
     classes, own = place.read_classes(), digits.read_classes()
     assert classes.equals(own[own["epoch"] == summary["selected_epoch"]].drop(columns="epoch").reset_index(drop=True))
-    assert f"target test    100       100    {100 * summary['target_test_accuracy']:.1f} %" in out
+    assert f"target test   100       100    {100 * summary['target_test_accuracy']:.1f} %" in out
     assert sorted(digits.path.rglob("*")) == before and unknown_files(digits.path) == []
 
 
