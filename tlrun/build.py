@@ -22,6 +22,7 @@ from tlrun.config import (
     ExperimentConfig,
     ModelSettings,
     OptimSettings,
+    PairSettings,
     ScheduleSettings,
     Settings,
     StrategySettings,
@@ -251,6 +252,16 @@ def typed(composed: Mapping[str, Any]) -> ExperimentConfig:
         raise ConfigError(dict.fromkeys(problems))
     assert isinstance(config, ExperimentConfig)
     return config
+
+
+def typed_pair(composed: Mapping[str, Any]) -> PairSettings:
+    """The node `data` alone, as `typed` has it. Raises ConfigError with every problem."""
+    problems: list[str] = []
+    pair = _typed_node(PairSettings, composed, "data", problems)
+    if pair is None or problems:
+        raise ConfigError(dict.fromkeys(problems))
+    assert isinstance(pair, PairSettings)
+    return pair
 
 
 def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str]) -> Settings | None:

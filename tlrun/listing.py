@@ -44,7 +44,11 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
-       tlrun --version | --help      tlrun VERB --help tells more of list, data, doctor and report
+       tlrun predict RUN PATH...     what a finished run says of images, folders, patterns, lists: --output FILE (CSV),
+                                     --top K, --domain source; the data of the run need not be there
+       tlrun eval RUN [KEY=VALUE ...]
+                                     a finished run on other data, all figures: --split val,test,all, --output DIR
+       tlrun --version | --help      tlrun VERB --help tells more of each of these
 
 examples:
   tlrun strategy=dann data=mnist_mnistm

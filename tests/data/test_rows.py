@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tlrun.data.datasets.base import DomainData, Places
 from tlrun.data.datasets.folder import Folder
 from tlrun.data.domain import DomainPair, make_pair
 from tlrun.data.images import read_image
-from tlrun.data.rows import FileRows, in_order
+from tlrun.data.rows import FileRows, Held, in_order
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.data.transforms import crop_centre, measure, to_batch
 from tlrun.files import RunError
@@ -92,9 +93,6 @@ def test_batches_depend_on_neither_threads_nor_what_was_read_before(photos: Any,
 def test_rows_in_files_and_the_same_in_memory_give_equal_batches(photos: Any, augment_settings: Any) -> None:
     pair = photos()
     part = pair.parts["source_train"]
-    held = replace(pair, parts={"source_train": replace(part, x=part.x.subset(torch.arange(len(part))))})
-    from tlrun.data.rows import Held
-
     held = replace(pair, parts={"source_train": replace(part, x=Held(part.x.tensor()))})
     augment = augment_settings(shift=2, contrast=0.3)
     for address in range(4):
@@ -159,12 +157,11 @@ def test_a_bad_file_stops_a_batch_with_its_path(tmp_path: Path, photos: Any, aug
     bad = damage(Path(pair.parts["source_train"].x.path(5)))
     stream = stream_of(pair, augment_settings())
     with pytest.raises(RunError) as caught:
-        for address in range(4):
-            stream.batch(address)
+        collections.deque(map(stream.batch, range(4)), maxlen=0)
     assert str(caught.value) == (
-        f"data.on_bad_image: {bad}: image file is truncated (0 bytes not processed); mend or remove the file, or leave "
-        "all such files out with data.on_bad_image=skip (`tlrun data check` finds them)"
-    ) or str(bad) in str(caught.value)
+        f"data.on_bad_image: {bad}: image file is truncated; mend or remove the file, or leave all such files out with "
+        "data.on_bad_image=skip (`tlrun data check` finds them)"
+    )
 
 
 def test_missing_and_empty_files_are_told_before_anything_is_decoded(tmp_path: Path, photos: Any) -> None:

@@ -125,7 +125,7 @@ def absent_source(target: SplitDomain) -> SplitDomain:
 def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
     """SHA-256 of the class names and of all rows and labels as they came, before anything is done to them.
 
-    Of image files: of their names and sizes, and of the contents of up to 1,000 (`image_files.look_at`).
+    Of image files: of their names and sizes, and of the contents of a sample (`image_files.look_at`).
     """
     digest = hashlib.sha256(repr(data.classes).encode())
     for name, each in opened.items():

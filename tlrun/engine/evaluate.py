@@ -108,13 +108,17 @@ class Evaluator:
         logits = torch.cat([output.logits for _, output in rows])
         return torch.cat([index for index, _ in rows]), Output(features, logits)
 
-    @torch.no_grad()
     def outputs(self, part: Part) -> Iterator[tuple[Examples, Output]]:
-        """Each batch of a part with what the model says of it, logits in float32. Leaves the strategy in eval mode."""
-        self.strategy.eval()
+        """Each batch of a part with what the model says of it, as `output` gives it."""
         for examples in self.batches(part):
-            outputs = [self._predict(x, examples.domain) for x in (examples.x, *examples.views)]
-            yield examples, outputs[0] if len(outputs) == 1 else mean_output(outputs)
+            yield examples, self.output(examples)
+
+    @torch.no_grad()
+    def output(self, examples: Examples) -> Output:
+        """What the model says of one batch, over all its views, logits in float32. Leaves the strategy in eval mode."""
+        self.strategy.eval()
+        outputs = [self._predict(x, examples.domain) for x in (examples.x, *examples.views)]
+        return outputs[0] if len(outputs) == 1 else mean_output(outputs)
 
     def _predict(self, x: Inputs, domain: str) -> Output:
         with self.runtime.autocast():
