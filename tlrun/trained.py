@@ -53,13 +53,8 @@ class Trained:
         def batches(part: Part) -> Iterator[Examples]:
             statistics = self.statistics[part.domain]
             size = self.config.engine.eval_batch_size
-            return evaluation_batches(
-                part,
-                statistics=statistics,
-                shape=self.shape,
-                batch_size=size,
-                test_time=self.config.engine.test_time,
-            )
+            views = self.config.engine.test_time
+            return evaluation_batches(part, statistics=statistics, shape=self.shape, batch_size=size, test_time=views)
 
         return Evaluator(self.strategy, batches, self.runtime)
 
@@ -72,13 +67,12 @@ class Trained:
 
         Works on the model's device, wherever x lies; logits are float32.
         """
-        device, test_time = self.runtime.device, self.config.engine.test_time
+        device = self.runtime.device
         rows = x.to(device, non_blocking=True)
-        views = () if test_time.is_identity else views_of(rows, test_time)
-        first, *others = (to_batch(each, self.statistics[domain], self.shape) for each in (rows, *views))
-        return self.evaluator.output(
-            Examples(first, None, torch.arange(len(x), device=device), domain, views=tuple(others))
-        )
+        seen = (rows, *views_of(rows, self.config.engine.test_time))
+        inputs, *views = (to_batch(each, self.statistics[domain], self.shape) for each in seen)
+        index = torch.arange(len(x), device=device)
+        return self.evaluator.output(Examples(inputs, None, index, domain, tuple(views)))
 
     def natively(self) -> Trained:
         """The same in float32 where the device has no hardware for bfloat16: faster there, and no less exact."""

@@ -22,6 +22,7 @@ from tlrun.layers.ema import warmed_up
 from tlrun.resolve import check, name_choices
 from tlrun.run import RunFolder, load_checkpoint, run_name
 from tlrun.strategies.base import Strategy
+from tlrun.trained import load_run_pair, load_trained
 
 Describe = Callable[..., ExperimentConfig]
 Train = Callable[..., RunFolder]
@@ -187,6 +188,11 @@ def test_views_change_what_is_measured_and_nothing_of_training(train: Train) -> 
     predictions = averaged.read_predictions()
     assert (predictions["label"] == predictions["prediction"]).mean() == pytest.approx(summary["target_test_accuracy"])
     of_label = [row[f"probability_{row['label']}"] for _, row in predictions.iterrows()]
+    trained = load_trained(averaged)
+    part = load_run_pair(averaged, trained.config).parts["target_test"]
+    for logits in (trained.encode(part).logits, trained.output(part.x.take(torch.arange(len(part))), "target").logits):
+        shares = logits.softmax(1).max(1).values
+        assert shares.tolist() == pytest.approx(predictions["confidence"].tolist(), rel=1e-4)
     assert -sum(map(math.log, of_label)) / 100 == pytest.approx(summary["target_test_loss"], rel=1e-4)
 
 

@@ -128,7 +128,7 @@ class Evaluator:
 
     @torch.no_grad()
     def output(self, examples: Examples) -> Output:
-        """What the model says of one batch, logits in float32: the mean over its views. Leaves it in eval mode."""
+        """What the model says of one batch, over all its views, logits in float32. Leaves the strategy in eval mode."""
         self.strategy.eval()
         outputs = [self._predict(x, examples.domain) for x in (examples.x, *examples.views)]
         return outputs[0] if len(outputs) == 1 else mean_output(outputs)
