@@ -108,10 +108,11 @@ def test_equal_domains_have_a_ratio_near_one() -> None:
 def test_no_row_is_weighed_by_a_classifier_that_has_seen_it() -> None:
     """Pure noise in many features: remembered rows would be given away by weights near 0."""
     source, target = draw(200, 500, seed=10), draw(200, 500, seed=11)
-    assert float(density_ratio(source, target, rows=100, penalties=(1e-4,)).mean()) > 0.5
+    ratio = density_ratio(source, target, rows=100, penalties=(1e-4,))
+    assert min(float(ratio[half::2].median()) for half in (0, 1)) > 0.6
     features = _standardised(torch.cat((source, target)))
     remembered = _domain_logits(features, (torch.arange(400) >= 200).float(), features, (1e-4,))[0, :200].exp()
-    assert float(remembered.mean()) < 0.2
+    assert float(remembered.median()) < 0.2
 
 
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3])

@@ -30,10 +30,10 @@ Fréchet      of two normal distributions, as in FID (Dowson and Landau 1982)
 sliced Wasserstein   over 128 random projections (Bonneel et al. 2015)
 KL           Kullback-Leibler divergence in nats, by nearest neighbours (Wang et al. 2009)
 
-Rows are taken equally from both domains, by a hash of their numbers, at most --rows of each: training rows, or of a
-RUN test rows, which it has not learnt from. No distance reads a label. Raw inputs are pixels in [0, 1], images above 32 pixels
-averaged down. Of the three terms of the bound of Ben-David et al. 2010 each is shown under what it is an estimate of;
-their sum bounds nothing, since a proxy from few rows may fall short of the divergence.
+Rows are taken equally from both domains, by a hash of their numbers, at most --rows of each: training rows, or of a RUN
+test rows, which it has not learnt from. No distance reads a label. Raw inputs are pixels in [0, 1], images above 32
+pixels averaged down. Of the three terms of the bound of Ben-David et al. 2010 each is shown under what it is an
+estimate of; their sum bounds nothing, since a proxy from few rows may fall short of the divergence.
 """
 
 NOTES = (
