@@ -18,6 +18,7 @@ from tlrun.data.datasets.base import DomainData
 from tlrun.data.domain import DomainPair, Part, make_pair
 from tlrun.data.mixing import draw_mixture
 from tlrun.data.rows import Held
+from tlrun.data.splits import hash64
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.data.transforms import to_batch
 
@@ -293,7 +294,7 @@ def test_rows_without_labels_are_never_mixed(stream_of: MakeStream) -> None:
 
 def test_parts_are_mixed_each_by_itself(stream_of: MakeStream, pair: DomainPair) -> None:
     flat = {name: torch.full_like(pair.parts[name].x.tensor(), level) for name, level in PARTS.items()}
-    for name, level in PARTS.items():
+    for name in PARTS:
         part = replace(pair.parts[name], x=Held(flat[name]))
         batch = stream_of(part, augment={"mix": MIX}, num_classes=3).batch(1)
         wanted = to_batch(flat[name][:1], pair.statistics[part.domain], pair.shape)
