@@ -21,11 +21,15 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one domain: x fitted, on the CPU; y in the domain's own numbering; rows as the domain numbers them."""
+    """Rows of one domain: x fitted, on the CPU; y in the domain's own numbering; rows as the domain numbers them.
+
+    identity: what stands behind a row number: the domain's data, which of its sets is numbered, and how rows are fitted.
+    """
 
     x: Tensor
     y: Labels
     rows: RowNumbers
+    identity: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,10 +69,11 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> Split
     if problems := _problems(data, f"data.{role}: {name}"):
         raise ConfigError(problems)
     train, val, test = _row_numbers(data, role, name, config)
+    content = fingerprint(data)
     splits: dict[SplitName, Split] = {
-        "train": _take(data.train, train, config),
-        "val": _take(data.train, val, config),
-        "test": _take(data.test or data.train, test, config),
+        "train": _take(data.train, train, config, f"{content} train"),
+        "val": _take(data.train, val, config, f"{content} train"),
+        "test": _take(data.test or data.train, test, config, f"{content} {'test' if data.test else 'train'}"),
     }
     return SplitDomain(
         role=role,
@@ -79,7 +84,7 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> Split
         shape_before=data.train.x.shape[1:],
         origin=data.origin,
         notes=(*data.notes, *_absences(splits, data.classes)),
-        fingerprint=fingerprint(data),
+        fingerprint=content,
     )
 
 
@@ -130,8 +135,9 @@ def _set_aside(y: Labels, rows: RowNumbers, fraction: float, where: str, salt: s
     return rows[kept], rows[aside]
 
 
-def _take(given: Rows, rows: RowNumbers, config: PairSettings) -> Split:
-    return Split(fit(given.x, rows, size=config.image_size, channels=config.channels), given.y[rows], rows)
+def _take(given: Rows, rows: RowNumbers, config: PairSettings, content: str) -> Split:
+    x = fit(given.x, rows, size=config.image_size, channels=config.channels)
+    return Split(x, given.y[rows], rows, identity=f"{content} {tuple(x.shape[1:])}")
 
 
 def _problems(data: DomainData, where: str) -> list[str]:

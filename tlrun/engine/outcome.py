@@ -23,12 +23,13 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     """Puts the selected model in place, writes predictions, confusion matrices and the summary, and returns the last."""
     engine.checkpoints.load_best()
     folder, pair = engine.folder, engine.pair
-    evaluation = engine.evaluator.evaluate(pair.parts)
+    parts = engine.parts  # encoded where the last phase's were: its frozen stages are those of the selected model
+    evaluation = engine.evaluator.evaluate(parts)
     classes = pair.task.classes
     for name, split in evaluation.splits.items():
         domain, part = name.split("_")
         folder.write_confusion(domain, part, classes, split.confusion)
-    test = pair.parts["target_test"]
+    test = parts["target_test"]
     _, output = engine.evaluator.encode(test)
     assert test.y is not None and test.rows is not None
     probabilities = output.logits.softmax(dim=1)
@@ -46,7 +47,7 @@ def twin_likeness(engine: Engine, target: Output) -> dict[str, Any]:
 
     target: what the model says of the target test split.
     """
-    data, parts = engine.config.data, engine.pair.parts
+    data, parts = engine.config.data, engine.parts
     twins: dict[str, Any] = {"twin_rows": None, "twin_agreement": None, "twin_cosine": None}
     if not data.target.repeats(data.source):
         return twins
@@ -104,6 +105,7 @@ def summarise(
         "steps": state.optimizer_steps,
         "rows_target_labels": len(engine.pair.parts["target_granted"]),
         "seconds": state.seconds,
+        "encode_seconds": state.encode_seconds,
         "pretrain_seconds": pretrain_seconds,
         "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
         "peak_memory_bytes": engine.runtime.peak_memory_bytes(),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from tlrun.batch import Batch, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
+from tlrun.batch import Batch, Encoded, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
 from tlrun.config import AdaptationSettings, AdversarialSettings, ConfigError, Rule, StrategySettings
 from tlrun.layers.discriminator import Discriminator
 from tlrun.layers.domain_statistics import DomainStatistics
@@ -59,7 +59,8 @@ class Phase:
 
     share: the most of the run it may take, relative to the other phases. train: patterns of the parameters that
     learn. reads: the kinds of rows it takes, None for all that the strategy needs. encode_once: run the frozen
-    stages below the first that learns once per image instead of in every epoch.
+    stages below the first that learns once per image instead of in every epoch. encode_views: so many augmented
+    views of each training row instead of the row alone, one of them an epoch.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Phase:
     turns: tuple[Turn, ...] = (Turn(),)
     reads: tuple[Literal["source", "target", "unlabelled"], ...] | None = None
     encode_once: bool = False
+    encode_views: int | None = None
     until: Plateau | None = None
 
 
@@ -134,6 +136,12 @@ class Strategy(nn.Module):
         output: Output = self.model(concatenate(source, target))
         return output.split(len(source))
 
+    def encode_prefix(self, x: Inputs, domain: str, stage: int) -> Encoded:
+        """Rows of one domain as stage number `stage` of the model receives them."""
+        own = domain == "source" and self.statistics is not None
+        with self.statistics.source() if own and self.statistics is not None else nullcontext():
+            return self.model.encode_prefix(x, stage)
+
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train"),)
 
@@ -190,6 +198,7 @@ def training_phases(
     share: float = 1.0,
     until: Plateau | None = None,
     encode_once: bool = False,
+    encode_views: int | None = None,
     **common: Any,
 ) -> tuple[Phase, ...]:
     """The phases of one of the four ways to open a model.
@@ -197,7 +206,8 @@ def training_phases(
     all: everything learns. head: what lies above the backbone. last_k: that and the top k backbone stages.
     progressive: the head first, then with each phase one more stage from the top, in equal shares, each phase ended
     early by `until`. also: patterns that learn throughout; common: further fields of every `Phase`.
-    Raises ConfigError where the backbone has fewer than `last_k` stages that learn.
+    Raises ConfigError where the backbone has fewer than `last_k` stages that learn, and where rows are to be encoded
+    once and no stage is frozen.
     """
     top = (*top_patterns(model), *also)
     # A stage without parameters (pooling, flattening) opens nothing, so it does not count as one.
@@ -212,7 +222,13 @@ def training_phases(
         opened = tuple(stage_pattern(stage) for stage in stages[len(stages) - count :])
         name = "train" if train != "progressive" else ("head" if not count else f"from_{stages[-count]}")
         once = encode_once and count < len(stages)
-        phases.append(Phase(name, share / len(counts), (*top, *opened), until=until, encode_once=once, **common))
+        phase = Phase(name, share / len(counts), (*top, *opened), until=until, encode_once=once, **common)
+        phases.append(replace(phase, encode_views=encode_views if once else None))
+    if encode_once and not any(phase.encode_once for phase in phases):
+        raise ConfigError(
+            f"strategy.encode_once: has no effect where all stages learn ({', '.join(stages)}); set it to false, or "
+            "leave a stage frozen"
+        )
     return tuple(phases)
 
 

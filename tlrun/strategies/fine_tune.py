@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 from tlrun.batch import Batch, Losses, Progress, Task
-from tlrun.config import ConfigError, Count, Fraction, Positive, TuningSettings, last_k_problems
+from tlrun.config import ConfigError, Count, Fraction, Positive, TuningSettings, last_k_problems, view_problems
 from tlrun.models.transfer import TransferModel, reinitialise
 from tlrun.strategies.base import ParamGroup, Phase, Strategy, labelled_loss, model_groups, training_phases
 
@@ -30,7 +30,10 @@ class FineTune(Strategy):
         encode_once: bool
 
         def problems(self) -> list[str]:
-            problems = last_k_problems(self.train, self.last_k)
+            problems = [
+                *last_k_problems(self.train, self.last_k),
+                *view_problems(self.encode_once, self.encode_views),
+            ]
             if self.train == "ratio" and self.ratio is None:
                 problems.append("ratio: must be set with train=ratio (the share of the backbone stages that learn)")
             if self.train != "ratio" and self.ratio is not None:
@@ -48,11 +51,13 @@ class FineTune(Strategy):
         return labelled_loss(self, batch, self.config.learns_from)
 
     def phases(self) -> tuple[Phase, ...]:
-        if self.config.train == "all":
+        config = self.config
+        if config.train == "all":
             return training_phases(self.model, "all")
         stages = len(self.model.learning_stages)
-        last_k = self.config.last_k if self.config.train == "last_k" else math.ceil(self.config.ratio * stages)
-        return training_phases(self.model, "last_k", last_k=last_k, encode_once=self.config.encode_once)
+        last_k = config.last_k if config.train == "last_k" else math.ceil(config.ratio * stages)
+        once, views = config.encode_once, config.encode_views
+        return training_phases(self.model, "last_k", last_k=last_k, encode_once=once, encode_views=views)
 
     def param_groups(self) -> tuple[ParamGroup, ...]:
         return model_groups(self.model, backbone_rate=self.config.backbone_rate, stage_decay=self.config.stage_decay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tlrun.batch import Batch, Losses, Progress
-from tlrun.config import Count, Positive, Rule, TuningSettings
+from tlrun.config import Count, Positive, Rule, TuningSettings, view_problems
 from tlrun.strategies.base import ParamGroup, Phase, Plateau, Strategy, labelled_loss, model_groups, training_phases
 
 
@@ -22,6 +22,9 @@ class Progressive(Strategy):
         stage_decay: Positive
         encode_once: bool
 
+        def problems(self) -> list[str]:
+            return view_problems(self.encode_once, self.encode_views)
+
         @property
         def rules(self) -> tuple[Rule, ...]:
             return (self.plateau,) if self.plateau else ()
@@ -30,8 +33,10 @@ class Progressive(Strategy):
         return labelled_loss(self, batch, self.config.learns_from)
 
     def phases(self) -> tuple[Phase, ...]:
-        until = Plateau(self.config.plateau, self.config.patience) if self.config.plateau else None
-        return training_phases(self.model, "progressive", until=until, encode_once=self.config.encode_once)
+        config = self.config
+        until = Plateau(config.plateau, config.patience) if config.plateau else None
+        once, views = config.encode_once, config.encode_views
+        return training_phases(self.model, "progressive", until=until, encode_once=once, encode_views=views)
 
     def param_groups(self) -> tuple[ParamGroup, ...]:
         return model_groups(self.model, backbone_rate=self.config.backbone_rate, stage_decay=self.config.stage_decay)
