@@ -134,6 +134,21 @@ class TuningSettings(StrategySettings):
         )
 
 
+class UnfreezingSettings(TuningSettings):
+    """Base of the tuning methods under which stages of the backbone learn too: at what rate, with which statistics.
+
+    A pretrained stage learns at `backbone_rate` of the rate, each lower one at `stage_decay` of the one above it. rates
+    replaces this for the stages that a pattern (shell style) names, `{layer4: 0.5, stem: 0}`; 0 keeps a stage frozen.
+    batch_norm: whether the loaded stages' batch normalisation learns, keeps its running statistics while scale and
+    shift learn, or keeps all of it.
+    """
+
+    backbone_rate: Positive
+    stage_decay: Positive
+    rates: dict[str, NonNegative]
+    batch_norm: Literal["train", "frozen_statistics", "frozen"]
+
+
 class AdaptationSettings(StrategySettings):
     """Base of the methods that learn from source labels while they align the domains' features.
 
@@ -249,14 +264,36 @@ class AugmentSettings(Settings):
 
 
 class OptimSettings(Settings):
-    """A torch optimizer by its path; any further key is an argument of that optimizer."""
+    """A torch optimizer by its path, and the task's loss; any further key is an argument of that optimizer.
+
+    class_weights: rows of rare classes count for more, in inverse proportion to the rows that a class has among those
+    whose labels are trained on, or to their effective number with `effective_beta`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     target: str = Field(alias="_target_")
     lr: Positive
     weight_decay: NonNegative
+    decay_norms_and_biases: bool
     label_smoothing: HalfOpenFraction
+    class_weights: Literal["none", "inverse_frequency", "effective_number"]
+    effective_beta: OpenFraction | None
+
+    def problems(self) -> list[str]:
+        problems = []
+        if not self.decay_norms_and_biases and not self.weight_decay:
+            problems.append(
+                "decay_norms_and_biases: false has no effect with weight_decay=0; set a weight_decay or leave it true"
+            )
+        if self.class_weights == "effective_number" and self.effective_beta is None:
+            problems.append("effective_beta: must be set with class_weights=effective_number, 0.999 for one")
+        if self.class_weights != "effective_number" and self.effective_beta is not None:
+            problems.append(
+                f"effective_beta: has no effect with class_weights={self.class_weights}; "
+                "set class_weights=effective_number or leave it null"
+            )
+        return problems
 
 
 class ScheduleSettings(Settings):
@@ -272,17 +309,42 @@ class EarlyStopSettings(Settings):
     patience: Count
 
 
+class EmaSettings(Settings):
+    """An exponential moving average of the weights, which is then what a run evaluates, selects and keeps.
+
+    decay: how much of it stays at each step, null for none. warmup: less stays over the first steps, so that the
+    starting weights are soon forgotten.
+    """
+
+    decay: OpenFraction | None
+    warmup: bool
+
+
+class ViewSettings(Settings):
+    """Views of each image over which an evaluation averages the predictions: mirrored, and moved by `shift` pixels."""
+
+    flip: bool
+    shift: Natural
+
+    @property
+    def is_identity(self) -> bool:
+        return not self.flip and not self.shift
+
+
 class EngineSettings(Settings):
     epochs: Count
     steps_per_epoch: Count | None
     batch_size: Count
     eval_batch_size: Count
     accumulate: Count
+    sampling: Literal["shuffled", "balanced"]
     clip_norm: Positive | None
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     evaluate_every: Count
     select: Literal["auto"] | Rule
     early_stop: EarlyStopSettings
+    ema: EmaSettings
+    test_time: ViewSettings
 
 
 class DeviceSettings(Settings):

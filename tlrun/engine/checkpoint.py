@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +35,8 @@ class Checkpoints:
         """Remembers the model as the best one until the next save: whatever in it is not frozen."""
         strategy = self.engine.strategy
         frozen = {name for name, parameter in strategy.named_parameters() if not parameter.requires_grad}
-        moving = {name: value.clone() for name, value in strategy.state_dict().items() if name not in frozen}
+        with self.engine.averaged():
+            moving = {name: value.clone() for name, value in strategy.state_dict().items() if name not in frozen}
         best = self.engine.state.best
         self._held = {"epoch": best.epoch, "step": best.step, "moving": moving}
 
@@ -56,6 +58,7 @@ class Checkpoints:
             **self._model(),
             **extra,
             **engine.optimiser.state_dict(),
+            "ema": engine.ema.state_dict() if engine.ema is not None else {},
             "state": engine.state.to_dict(),
             "tally": engine.tally.state_dict(),
             "random": engine.runtime.random_state(),
@@ -75,6 +78,8 @@ class Checkpoints:
         warnings = self._compare(content["conditions"])
         self._restore_model(content)
         engine.optimiser.load_state_dict(content)
+        if engine.ema is not None:
+            engine.ema.load_state_dict(content["ema"])
         engine.state = TrainingState.from_dict(content["state"])
         engine.state.warnings += warnings
         engine.tally.load_state_dict(content["tally"])
@@ -99,8 +104,8 @@ class Checkpoints:
     def _save_best(self, moving: dict[str, Any]) -> None:
         """Writes best.pt: the model as it stands, but for the values given."""
         best = self.engine.state.best
-        content = {**self._model(moving), "epoch": best.epoch, "step": best.step}
-        save_checkpoint(self.engine.folder.best, content)
+        with nullcontext() if moving else self.engine.averaged():
+            save_checkpoint(self.engine.folder.best, {**self._model(moving), "epoch": best.epoch, "step": best.step})
 
     def _best_step(self) -> int | None:
         """The step of which best.pt is; None where it cannot be read, since it will then be written anew."""

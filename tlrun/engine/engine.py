@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from tlrun.batch import Batch, Examples, Output, Progress
 from tlrun.config import ExperimentConfig, Rule
 from tlrun.data.domain import DomainPair, Part
 from tlrun.data.streams import Stream, evaluation_batches
+from tlrun.engine.balance import class_weights
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.display import Display
 from tlrun.engine.encoding import EncodedParts, Encoding, check_encoding
@@ -28,6 +29,7 @@ from tlrun.engine.schedules import Schedule
 from tlrun.engine.selection import SCORES, Best, Patience, check_rules
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, check_weights, gradient_norm
+from tlrun.layers.ema import EmaCopy, warmed_up
 from tlrun.run import EVALUATION_PARTS, RunFolder, metrics_columns
 from tlrun.strategies.base import Part as TrainingPart
 from tlrun.strategies.base import Strategy, Turn
@@ -73,6 +75,7 @@ class Engine:
             strategy, config.optim, config.schedule, runtime=runtime, clip_norm=settings.clip_norm
         )
         self.learning = [self._learning(stretch) for stretch in self.plan.stretches]
+        strategy.class_weights = class_weights(config.optim, pair)
         self.tally = Tally(strategy.terms, runtime.device)
         self.columns = metrics_columns(strategy.terms, rules=tuple(SCORES), groups=tuple(self.optimiser.groups))
         early = settings.early_stop
@@ -84,6 +87,7 @@ class Engine:
         self.state = TrainingState(best=Best(settings.select), stop=stop)
         self.parts: dict[str, Part] = dict(pair.parts)
         self.streams: dict[str, Stream] = {}
+        self.ema = EmaCopy(strategy) if settings.ema.decay is not None else None
         self.evaluator = Evaluator(strategy, self.batches, runtime)
         self.checkpoints = Checkpoints(self)
 
@@ -138,8 +142,9 @@ class Engine:
 
     def _learning(self, stretch: Stretch) -> set[str]:
         """The names of what a phase trains; its patterns and turns are checked before the run's first step."""
-        self.optimiser.check_turns(stretch.phase)
-        return matching(self.strategy, stretch.phase.train, where=f"strategy: phase '{stretch.phase.name}'")
+        phase, where = stretch.phase, f"strategy: phase '{stretch.phase.name}'"
+        self.optimiser.check_turns(phase)
+        return matching(self.strategy, phase.train, where=where) - matching(self.strategy, phase.frozen, where=where)
 
     def _train_phase(self, number: int) -> None:
         """One phase, from wherever the state says, to its end."""
@@ -147,12 +152,12 @@ class Engine:
         self._open_streams(stretch, self.open_parts(number))
         if state.phase_step == 0:
             self._begin_phase(stretch)
-        set_modes(self.strategy)
+        set_modes(self.strategy, still=stretch.phase.still)
         while state.phase == number:
             progress = self.plan.progress(number, state.phase_step)
             if state.phase_step % stretch.steps_per_epoch == 0:
                 self.strategy.begin_epoch(self)
-                set_modes(self.strategy)
+                set_modes(self.strategy, still=stretch.phase.still)
             self._step(stretch, progress)
             state.phase_step += 1
             if state.phase_step % stretch.steps_per_epoch == 0:
@@ -168,7 +173,8 @@ class Engine:
         tunes = "target" in self._kinds(stretch) and state.optimizer_steps > 0
         if (starts_trained or tunes) and state.source_test_accuracy_before is None:
             self._charge(training=True)
-            state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
+            with self.averaged():
+                state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
             self._charge(training=False)
         self.strategy.begin_phase(phase, self)
 
@@ -232,9 +238,20 @@ class Engine:
                 self._turn(turn, batches, progress.in_turn(turn.name), measure=measure)
         self.strategy.after_step(progress)
         self.state.optimizer_steps += 1
+        self._average()
         rows = sum(len(batch) for batch in batches)
         self.state.epoch_images += rows
         self.state.images += rows
+
+    def _average(self) -> None:
+        """Takes the weights of this step into their moving average, where there is one."""
+        decay, warmup = self.config.engine.ema.decay, self.config.engine.ema.warmup
+        if self.ema is not None and decay is not None:
+            self.ema.update(warmed_up(decay, self.state.optimizer_steps) if warmup else decay)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the strategy has the weights that are evaluated and kept: their moving average where there is one."""
+        return nullcontext() if self.ema is None else self.ema.in_place()
 
     def _turn(self, turn: Turn, batches: list[Batch], progress: Progress, *, measure: bool) -> None:
         self.optimiser.begin_turn()
@@ -279,8 +296,9 @@ class Engine:
         over = state.phase_step == stretch.steps
         improved = False
         if over or (epoch - stretch.first_epoch) % self.config.engine.evaluate_every == 0:
-            evaluation = self.evaluator.evaluate(self.parts)
-            set_modes(self.strategy)
+            with self.averaged():
+                evaluation = self.evaluator.evaluate(self.parts)
+            set_modes(self.strategy, still=stretch.phase.still)
             evidence = evaluation.evidence(epoch)
             row |= evaluation.columns() | {f"score_{rule}": score(evidence) for rule, score in SCORES.items()}
             state.class_rows += class_rows(evaluation, self.pair.task.classes, epoch)

@@ -6,7 +6,7 @@ from typing import Self
 
 from tlrun.batch import Batch, Losses, Progress
 from tlrun.config import Grant, TuningSettings, view_problems
-from tlrun.strategies.base import Phase, Strategy, labelled_loss, training_phases
+from tlrun.strategies.base import Phase, Strategy, in_views, labelled_loss, training_phases
 
 
 class FeatureExtract(Strategy):
@@ -31,5 +31,5 @@ class FeatureExtract(Strategy):
         return labelled_loss(self, batch, self.config.learns_from)
 
     def phases(self) -> tuple[Phase, ...]:
-        config = self.config
-        return training_phases(self.model, "head", encode_once=config.encode_once, encode_views=config.encode_views)
+        phases = training_phases(self.model, "head", encode_once=self.config.encode_once)
+        return in_views(phases, self.config.encode_views)
