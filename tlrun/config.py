@@ -108,7 +108,7 @@ def last_k_problems(train: str, last_k: int | None) -> list[str]:
     return []
 
 
-def view_problems(encode_once: bool | None, encode_views: int | None) -> list[str]:
+def view_problems(encode_once: bool | str | None, encode_views: int | None) -> list[str]:
     """`encode_views` belongs to rows that are encoded once."""
     if encode_views is not None and encode_once is False:
         return ["encode_views: has no effect with encode_once=false; set encode_once=true or leave encode_views null"]

@@ -104,13 +104,8 @@ def summarise(
         "epochs": len(state.rows),
         "steps": state.optimizer_steps,
         "rows_target_labels": len(engine.pair.parts["target_granted"]),
-        "seconds": state.seconds,
-        "encode_seconds": state.encode_seconds,
+        **_cost(engine),
         "pretrain_seconds": pretrain_seconds,
-        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
-        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
-        "device": engine.runtime.device.type,
-        "precision": engine.runtime.precision,
         "name": engine.folder.path.name,
         "digest": digest(config),
         "transfer_alive": state.gradients,
@@ -127,6 +122,19 @@ def summarise(
                 largest_class_share=evaluation.label_free.largest_class_share,
             ),
         ],
+    }
+
+
+def _cost(engine: Engine) -> dict[str, Any]:
+    """Time and memory that the run took, and where."""
+    state = engine.state
+    return {
+        "seconds": state.seconds,
+        "encode_seconds": state.encode_seconds,
+        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
+        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
+        "device": engine.runtime.device.type,
+        "precision": engine.runtime.precision,
     }
 
 
