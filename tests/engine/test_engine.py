@@ -221,7 +221,7 @@ def test_encoding_once_refuses_augmentation_that_it_would_undo(train: Train) -> 
         )
     assert error.value.problems == [
         "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
-        "set augment=none, or strategy.encode_once=false"
+        "set augment=none, strategy.encode_once=false, or strategy.encode_views to a number of views of each row"
     ]
 
 
