@@ -59,8 +59,10 @@ def test_raw_rows_are_predicted_like_those_of_the_pair(runs: Callable[[str], Run
     for domain in ("source", "target"):
         part = trained.pair.parts[f"{domain}_test"]
         expected = trained.encode(part).logits.argmax(dim=1)
-        assert torch.equal(trained.predict(part.x, domain), expected)
-    source, target = (trained.predict(trained.pair.parts["target_test"].x, domain) for domain in ("source", "target"))
+        assert torch.equal(trained.predict(part.x.tensor(), domain), expected)
+    source, target = (
+        trained.predict(trained.pair.parts["target_test"].x.tensor(), domain) for domain in ("source", "target")
+    )
     assert not torch.equal(source, target)  # adabn normalises each domain by its own statistics
 
 

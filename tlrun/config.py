@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
@@ -200,6 +201,11 @@ class DomainSettings(Settings):
 
     name: str
 
+    @property
+    def called(self) -> str:
+        """What run names, tables and messages call the domain: letters, digits, `.`, `_` and `-`."""
+        return self.name
+
     def repeats(self, other: DomainSettings) -> bool:
         """Whether each row of this domain shows what the row of that number in `other` shows, seen otherwise."""
         return False
@@ -207,6 +213,24 @@ class DomainSettings(Settings):
     def resolved(self, root: Path) -> Self:
         """The same settings with every automatic value named, given the data root."""
         return self
+
+
+class FileDomainSettings(DomainSettings):
+    """Base of the domains made of image files. title: what they are called, null to take it from where they lie."""
+
+    title: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None
+
+    @property
+    def place(self) -> str | None:
+        """The folder or file that the user named, if any."""
+        raise TypeError(f"{type(self).__qualname__} does not say where its files lie")
+
+    @property
+    def called(self) -> str:
+        if self.title is not None or self.place is None:
+            return self.title or self.name
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(self.place).name.removesuffix(PurePath(self.place).suffix))
+        return stem.strip("-._") or self.name
 
 
 class ModelSettings(Settings):
@@ -224,7 +248,11 @@ class ModelSettings(Settings):
 
 
 class PairSettings(Settings):
-    """The node `data`: two domains, what is taken of them, and which target labels are granted."""
+    """The node `data`: two domains, what is taken of them, and which target labels are granted.
+
+    Of image files, which come in all sizes: fit, crop_fraction (evaluation sees so much of the square that a file is
+    fitted to), interpolation, cache, on_bad_image and workers (threads that read; null for one a core).
+    """
 
     source: SerializeAsAny[DomainSettings]
     target: SerializeAsAny[DomainSettings]
@@ -239,6 +267,12 @@ class PairSettings(Settings):
     target_val_labels: Grant
     source_label_noise: Fraction
     label_sets: Literal["closed", "partial", "open"]
+    fit: Literal["crop", "squash", "pad"]
+    crop_fraction: Annotated[float, Field(ge=0.1, le=1)]
+    interpolation: Literal["bilinear", "bicubic"]
+    on_bad_image: Literal["stop", "skip"]
+    cache: Literal["none", "decoded"]
+    workers: Count | None
     root: str
     cache_root: str | None
     cache_gigabytes: Positive | None
@@ -247,7 +281,7 @@ class PairSettings(Settings):
     @property
     def name(self) -> str:
         """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself."""
-        names = (self.source.name, self.target.name)
+        names = (self.source.called, self.target.called)
         return names[0] if names[0] == names[1] else "_".join(names)
 
 

@@ -121,14 +121,14 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
 def digest(config: ExperimentConfig) -> str:
     """Ten hex digits over all settings that decide a run's numbers; the config must be resolved.
 
-    Left out: `run`, `device`, `data.root`, `data.download`, the settings of caches, and `pretrain` where no source model
-    is used. 1 and 1.0 count as equal.
+    Left out: `run`, `device`, of `data` where things lie and how fast they are read (`root`, `download`, `cache_root`,
+    `cache_gigabytes`, `cache`, `workers`), and `pretrain` where no source model is used. 1 and 1.0 count as equal.
     """
     content = config.to_dict()
     unused = () if config.model.weights == "source" else ("pretrain",)
     for node in ("run", "device", *unused):
         del content[node]
-    for key in ("root", "download", "cache_root", "cache_gigabytes"):
+    for key in ("root", "download", "cache_root", "cache_gigabytes", "cache", "workers"):
         del content["data"][key]
     text = json.dumps([NUMBERS_VERSION, _canonical(content)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -11,6 +11,7 @@ from tlrun.batch import Examples, Output
 from tlrun.build import component_class, typed
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import DomainPair, Part, load_pair
+from tlrun.data.rows import Held
 from tlrun.data.streams import evaluation_batches
 from tlrun.engine.evaluate import Evaluator
 from tlrun.engine.runtime import Precision, Runtime
@@ -38,7 +39,9 @@ class Trained:
     def predict(self, x: Tensor, domain: str) -> Tensor:
         """Class numbers (N,) of raw rows x of one domain, uint8 (N, H, W, C) or float32 (N, D) as its own rows are."""
         like = self.pair.parts[f"{domain}_test"]
-        part = replace(like, x=x, y=torch.zeros(len(x), dtype=torch.int64), index=torch.arange(len(x)), granted=None)
+        part = replace(
+            like, x=Held(x), y=torch.zeros(len(x), dtype=torch.int64), index=torch.arange(len(x)), granted=None
+        )
         return self.encode(part).logits.argmax(dim=1)
 
 

@@ -135,10 +135,15 @@ def read_entry(entry: Path) -> Arrays | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:
         logger.warning("%s is damaged and will be made again: %s", entry, error)
         return None
+    mark_used(entry)
+    return arrays
+
+
+def mark_used(entry: Path) -> None:
+    """From now on this process uses the entry, and it is the one that was used last."""
     used.add(entry)
     with suppress(OSError):  # a cache that cannot be written serves all the same
         os.utime(entry / CONTENTS)
-    return arrays
 
 
 def _read_array(path: Path, *, shape: list[int], dtype: str, crc32: int) -> NDArray[Any]:

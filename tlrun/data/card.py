@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlrun.config import PairSettings
+from tlrun.data.opened import describe_reading
 from tlrun.data.split_domain import Role, SplitDomain
 from tlrun.data.splits import class_counts
 from tlrun.data.transforms import Shape, Statistics, describe_fitting
@@ -64,15 +65,15 @@ def _domain_card(config: PairSettings, domain: SplitDomain, treatment: Treatment
         "notes": list(domain.notes),
         "fingerprint": domain.fingerprint,
         "test_split": "official" if domain.has_official_test else f"{config.test_fraction:g} of train, stratified",
-        "val_split": f"{config.val_fraction:g} of train, stratified",
+        "val_split": "official" if domain.has_official_val else f"{config.val_fraction:g} of train, stratified",
         "rows": {name: len(split) for name, split in domain.splits.items()},
         "rows_per_class": {
             name: dict(zip(domain.classes, class_counts(split.y, len(domain.classes)).tolist(), strict=True))
             for name, split in domain.splits.items()
         },
-        "shape_before": list(domain.shape_before),
+        "shape_before": None if domain.shape_before is None else list(domain.shape_before),
         "shape_after": list(domain.splits["train"].x.shape[1:]),
-        "fitting": describe_fitting(domain.shape_before, size=config.image_size, channels=shape[0]),
+        "fitting": _fitting(config, domain, shape),
         "train_mean": list(mean),
         "train_std": list(std),
         "normalized_by_mean": list(treatment.used.mean),
@@ -80,3 +81,10 @@ def _domain_card(config: PairSettings, domain: SplitDomain, treatment: Treatment
         "labels_used": dict(treatment.labels_used),
         "labels_made_wrong": dict(treatment.labels_made_wrong),
     }
+
+
+def _fitting(config: PairSettings, domain: SplitDomain, shape: Shape) -> str:
+    """How a row became one of the run's size, in words."""
+    if domain.shape_before is not None:
+        return describe_fitting(domain.shape_before, size=config.image_size, channels=shape[0])
+    return describe_reading(config)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -18,9 +16,11 @@ from tlrun.build import component_class
 from tlrun.config import ConfigError, Grant, PairSettings
 from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
+from tlrun.data.datasets.base import find_places as find_places
+from tlrun.data.rows import RowStore
 from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, split_domain
 from tlrun.data.splits import Labels, RowNumbers, class_counts, plant_noise, take_per_class
-from tlrun.data.transforms import Shape, Statistics, measure
+from tlrun.data.transforms import Shape, Statistics, measure_rows
 
 LabelSets = Literal["closed", "partial", "open"]
 T = TypeVar("T")
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Part:
     """Rows of one domain that are read together.
 
-    x: uint8 (N, H, W, C) or float32 (N, D), on the device; where `stage` is given, what that stage of the backbone
+    x: uint8 (N, H, W, C) or float32 (N, D), for the device; where `stage` is given, what that stage of the backbone
     would receive, (N, ...). y: int64 (N,); None where the labels are withheld, -1 where the class is not one of the
     task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has it, so each is
     below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in the target's
@@ -41,14 +41,14 @@ class Part:
 
     name: str
     domain: Role
-    x: Tensor
+    x: RowStore
     y: Tensor | None
     index: Tensor
     granted: Tensor | None = None
     rows: Tensor | None = None
     identity: str | None = None
     stage: int | None = None
-    views: tuple[Tensor, ...] = ()
+    views: tuple[RowStore, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -110,16 +110,6 @@ def make_pair(
     return _join(first, second, config, seed=seed, device=device)
 
 
-def find_places(config: PairSettings) -> Places:
-    """Where data may be; without `cache_root`, the platform's folder for caches."""
-    if config.cache_root is not None:
-        cache = Path(config.cache_root).expanduser()
-    else:
-        folder = {"darwin": "Library/Caches", "win32": "AppData/Local"}.get(sys.platform, ".cache")
-        cache = Path.home() / folder / "tlrun"
-    return Places(root=Path(config.root).expanduser(), cache=cache, download=config.download)
-
-
 def load_domain(config: PairSettings, role: Role) -> DomainData:
     """One domain of the pair as it comes, in memory, all labels with it. Raises ConfigError."""
     return _domain(config, role, find_places(config)).load()
@@ -151,7 +141,7 @@ def _join(
     made = [*_source_parts(source, source_y, device), *_target_parts(target, target_y, granted, device)]
     parts = {part.name: part for part in made}
 
-    measured = {domain.role: measure(domain.splits["train"].x) for domain in (source, target)}
+    measured = {domain.role: measure_rows(domain.splits["train"].x, shape) for domain in (source, target)}
     used = measured if config.normalize == "per_domain" else dict.fromkeys(measured, measured["source"])
     statistics = {role: Statistics.of(*used[role], shape, device) for role in measured}
     treatments: dict[Role, Treatment] = {
@@ -214,10 +204,12 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
         if problems:
             raise ConfigError(problems)
         return (int(first[0]),)
+    channels = config.channels or max(first[2], second[2])
+    if config.image_size is not None:  # rows of files are larger, and cropped
+        return (int(channels), config.image_size, config.image_size)
     if first[:2] != second[:2]:
         sizes = [f"{domain.told} has {x[0]}x{x[1]}" for domain, x in ((source, first), (target, second))]
         raise ConfigError(f"data.image_size: must be given where sizes differ: {', '.join(sizes)}")
-    channels = config.channels or max(first[2], second[2])
     return (int(channels), int(first[0]), int(first[1]))
 
 
@@ -311,13 +303,13 @@ def _part(
 
 def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
     """The rows of the unlabelled part that were granted, in its order, with copies of their labels."""
-    device = unlabelled.x.device
+    device = unlabelled.index.device
     chosen = torch.from_numpy(granted)
     everything = len(granted) == len(unlabelled)  # then the rows need not be held twice
     return Part(
         name="target_granted",
         domain="target",
-        x=unlabelled.x if everything else unlabelled.x.index_select(0, chosen.to(device)),
+        x=unlabelled.x if everything else unlabelled.x.subset(chosen),
         y=torch.from_numpy(y[granted]).to(device),
         index=chosen.to(device),
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],

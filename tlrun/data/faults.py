@@ -39,7 +39,7 @@ def find_faults(domains: Mapping[Role, SplitDomain]) -> list[Fault]:
     for domain in domains.values():
         found += [*_gaps(domain), *_imbalance(domain), *_constant(domain)]
     keys = {
-        (role, name): row_digests(split.x.numpy())
+        (role, name): row_digests(split.x.tensor().numpy())
         for role, domain in domains.items()
         for name, split in domain.splits.items()
     }
@@ -79,7 +79,7 @@ def _imbalance(domain: SplitDomain) -> Iterator[Fault]:
 
 def _constant(domain: SplitDomain) -> Iterator[Fault]:
     for name, split in domain.splits.items():
-        flat = split.x.flatten(1)
+        flat = split.x.tensor().flatten(1)
         rows = np.flatnonzero((flat.amax(1) == flat.amin(1)).numpy()) if domain.is_image else np.array([], dtype=int)
         if len(rows):
             yield Fault(

@@ -102,13 +102,13 @@ def _entry(path: Path) -> Entry:
     newest = max((each.st_mtime for each in lying.values()), default=0.0)
     if not MADE.fullmatch(path.name):
         return Entry(path, "fetched", size, newest, "fetched")
+    state: State = "in use" if _in_use(path) else "whole" if kept.CONTENTS in lying else "unfinished"
     if kept.CONTENTS not in lying:
-        state: State = "in use" if _in_use(path) else "unfinished"
         return Entry(path, state, size, newest, path.name.rpartition("-")[0])
     about = path.name.rpartition("-")[0]
     with suppress(OSError, ValueError, AttributeError):
         about = json.loads((path / kept.CONTENTS).read_text(encoding="utf-8")).get("about") or about
-    return Entry(path, "whole", size, lying[kept.CONTENTS].st_mtime, about)
+    return Entry(path, state, size, lying[kept.CONTENTS].st_mtime, about)
 
 
 def _in_use(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from tlrun.config import ExperimentConfig
-from tlrun.data.datasets.base import DomainData
+from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.domain import DomainPair, load_domain, make_pair
+from tlrun.data.images import BadImage, ImageFiles, read_thumbnail
+from tlrun.data.rows import bad_image_error
 from tlrun.data.split_domain import Role
 from tlrun.data.splits import hash64, row_keys
 from tlrun.data.transforms import Augmentation, to_batch
@@ -19,12 +22,16 @@ from tlrun.data.transforms import Augmentation, to_batch
 PER_CLASS_POINTS = 200
 """So many rows a class are shown of a pair in the plane."""
 
+THUMBNAIL = 224
+"""The longer side, in pixels, in which image files are shown as they came."""
+
 
 @dataclass(frozen=True)
 class Preview:
     """Rows of one domain's train split, class by class, with all their labels: to be looked at, never trained on.
 
-    y (N,) numbers of `classes`; before (N, H, W, C) uint8 or (N, D) float32 as they came; after (N, C, H, W) or (N, D)
+    y (N,) numbers of `classes`; before: as they came, N images
+    (H, W, C) uint8 (of files thumbnails, whole) or N features (D,) float32; after (N, C, H, W) or (N, D)
     float32, augmented and normalised; granted (N,) whether a target row's label was granted for training.
     """
 
@@ -32,7 +39,7 @@ class Preview:
     name: str
     classes: tuple[str, ...]
     y: NDArray[np.int64]
-    before: NDArray[Any]
+    before: Sequence[NDArray[Any]]
     after: NDArray[np.float32]
     granted: NDArray[np.bool_]
 
@@ -56,7 +63,7 @@ def _preview(config: ExperimentConfig, pair: DomainPair, role: Role, data: Domai
     chosen = np.concatenate([np.flatnonzero(y == number)[:per_class] for number in range(len(data.classes))])
     augmentation = Augmentation(config.augment, pair.shape)
     augmented = augmentation(
-        part.x[torch.from_numpy(chosen)],
+        part.x.take(torch.from_numpy(chosen)),
         generator=torch.Generator().manual_seed(hash64(config.seed, "preview") >> 1),
         seeds=row_keys(rows[chosen], config.seed, "preview") if augmentation.is_per_image else None,
     )
@@ -67,7 +74,16 @@ def _preview(config: ExperimentConfig, pair: DomainPair, role: Role, data: Domai
         name=pair.card[role]["name"],
         classes=data.classes,
         y=y[chosen],
-        before=data.train.x[rows[chosen]],
+        before=_as_came(data.train, rows[chosen]),
         after=to_batch(augmented, pair.statistics[role], pair.shape).numpy(),
         granted=is_granted,
     )
+
+
+def _as_came(given: Rows, rows: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
+    if not isinstance(given.x, ImageFiles):
+        return list(given.x[rows])
+    try:
+        return [read_thumbnail(given.x.path(number), side=THUMBNAIL) for number in rows.tolist()]
+    except BadImage as error:
+        raise bad_image_error(error) from error

@@ -1,4 +1,4 @@
-"""One domain, split into train, val and test and fitted to the run's image size. Depends on no seed."""
+"""One domain, split into train, val and test, its rows fitted or ready to be read. Depends on no seed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
 from tlrun.config import ConfigError, PairSettings
 from tlrun.data.datasets.base import DomainData, Rows
+from tlrun.data.images import ImageFiles
+from tlrun.data.opened import Opened, open_rows
+from tlrun.data.rows import RowStore
 from tlrun.data.splits import Labels, RowNumbers, carve, class_counts, take_subset
-from tlrun.data.transforms import fit
 
 Role = Literal["source", "target"]
 SplitName = Literal["train", "val", "test"]
@@ -21,12 +22,12 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one domain: x fitted, on the CPU; y in the domain's own numbering; rows as the domain numbers them.
+    """Rows of one domain: x fitted, for the CPU; y in the domain's own numbering; rows as the domain numbers them.
 
     identity: what stands behind a row number: the domain's data, which of its sets is numbered, and how rows are fitted.
     """
 
-    x: Tensor
+    x: RowStore
     y: Labels
     rows: RowNumbers
     identity: str
@@ -37,21 +38,25 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitDomain:
-    """A domain's splits and what its data card tells. shape_before: of one row as it came, without the row axis."""
+    """A domain's splits and what its data card tells.
+
+    shape_before: of one row as it came, without the row axis; None for image files, which come in all sizes.
+    """
 
     role: Role
     name: str
     classes: tuple[str, ...]
     splits: Mapping[SplitName, Split]
     has_official_test: bool
-    shape_before: tuple[int, ...]
+    shape_before: tuple[int, ...] | None
     origin: str
     notes: tuple[str, ...]
     fingerprint: str
+    has_official_val: bool = False
 
     @property
     def is_image(self) -> bool:
-        return len(self.shape_before) == 3
+        return self.shape_before is None or len(self.shape_before) == 3
 
     @property
     def told(self) -> str:
@@ -60,60 +65,82 @@ class SplitDomain:
 
 
 def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> SplitDomain:
-    """Split and fit a domain. Rows are copied once; nothing returned holds on to the arrays of `data`.
+    """Split a domain and fit its rows. Arrays are copied once; nothing returned holds on to those of `data`.
 
     Raises ConfigError, with all that is wrong, for a domain of one class, a class without training rows, features that
-    are not finite, and splits or subsets that cannot be taken.
+    are not finite, and splits or subsets that cannot be taken; RunError for an image file that stops the run already.
     """
-    name = str(getattr(config, role).name)
-    if problems := _problems(data, f"data.{role}: {name}"):
+    name = str(getattr(config, role).called)
+    official: dict[SplitName, Rows | None] = {"train": data.train, "val": data.val, "test": data.test}
+    where = f"data.{role}: {name}"
+    opened = {split: open_rows(rows, config, where) for split, rows in official.items() if rows is not None}
+    usable = {split: each.usable for split, each in opened.items()}
+    if problems := _problems(data, usable, where):
         raise ConfigError(problems)
-    train, val, test = _row_numbers(data, role, name, config)
-    content = fingerprint(data)
-    splits: dict[SplitName, Split] = {
-        "train": _take(data.train, train, config, f"{content} train"),
-        "val": _take(data.train, val, config, f"{content} train"),
-        "test": _take(data.test or data.train, test, config, f"{content} {'test' if data.test else 'train'}"),
-    }
+    rows = _row_numbers(data, usable, role, name, config)
+    content = fingerprint(data, opened)
+    splits = {split: _take(data, opened, split, numbers, content) for split, numbers in rows.items()}
     return SplitDomain(
         role=role,
         name=name,
         classes=data.classes,
         splits=splits,
         has_official_test=data.test is not None,
-        shape_before=data.train.x.shape[1:],
+        has_official_val=data.val is not None,
+        shape_before=None if isinstance(data.train.x, ImageFiles) else data.train.x.shape[1:],
         origin=data.origin,
-        notes=(*data.notes, *_absences(splits, data.classes)),
+        notes=(*data.notes, *_file_notes(opened), *_absences(splits, data.classes)),
         fingerprint=content,
     )
 
 
-def fingerprint(data: DomainData) -> str:
-    """SHA-256 of the class names and of all rows and labels as they came, before anything is done to them."""
+def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
+    """SHA-256 of the class names and of all rows and labels as they came, before anything is done to them.
+
+    Of image files: of their names and sizes, and of the contents of up to 1,000 (`image_files.look_at`).
+    """
     digest = hashlib.sha256(repr(data.classes).encode())
-    for rows in (data.train, data.test):
-        if rows is not None:
-            digest.update(repr((rows.x.shape, rows.x.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(rows.x).data)
-            digest.update(np.ascontiguousarray(rows.y).data)
+    for name, each in opened.items():
+        rows = getattr(data, name)
+        for piece in each.identity():
+            digest.update(piece)
+        digest.update(np.ascontiguousarray(rows.y).data)
     return digest.hexdigest()
 
 
+def _take(
+    data: DomainData, opened: Mapping[SplitName, Opened], split: SplitName, numbers: RowNumbers, content: str
+) -> Split:
+    """These rows of an official split, or of train where there is none of that name."""
+    home: SplitName = split if split in opened else "train"
+    given: Rows = getattr(data, home)
+    x = opened[home].fitted(numbers)
+    identity = f"{content} {home} {opened[home].treatment()} {tuple(x.shape[1:])}"
+    return Split(x, given.y[numbers], numbers, identity)
+
+
+def _file_notes(opened: Mapping[SplitName, Opened]) -> list[str]:
+    return [note if name == "train" else f"{name}: {note}" for name, each in opened.items() for note in each.notes]
+
+
 def _row_numbers(
-    data: DomainData, role: Role, name: str, config: PairSettings
-) -> tuple[RowNumbers, RowNumbers, RowNumbers]:
-    """Rows of train, val and test.
+    data: DomainData, usable: Mapping[SplitName, RowNumbers], role: Role, name: str, config: PairSettings
+) -> dict[SplitName, RowNumbers]:
+    """Rows of train, val and test; each official split has numbers of its own, and only the usable rows count.
 
     Where there is no official test split, `test_fraction` of train is set aside first, then `val_fraction` of what is
     left, then a subset of the rest is taken where `source_rows` or `target_rows` asks for it. The salts name no domain:
     MNIST's digit i and MNIST-M's picture of it go the same way, so that val digits are new in both domains.
     """
-    y, train = data.train.y, np.arange(len(data.train))
-    if data.test is None:
+    y, train = data.train.y, usable["train"]
+    if "test" not in usable:
         train, test = _set_aside(y, train, config.test_fraction, f"data.test_fraction: {name} ({role})", "test split")
     else:
-        test = np.arange(len(data.test))
-    train, val = _set_aside(y, train, config.val_fraction, f"data.val_fraction: {name} ({role})", "val split")
+        test = usable["test"]
+    if "val" not in usable:
+        train, val = _set_aside(y, train, config.val_fraction, f"data.val_fraction: {name} ({role})", "val split")
+    else:
+        val = usable["val"]
     count = config.source_rows if role == "source" else config.target_rows
     if count is not None:
         least = len(np.unique(y[train]))
@@ -123,7 +150,7 @@ def _row_numbers(
                 f"got {count}; null takes all"
             )
         train = train[take_subset(y[train], train, count, "subset")]
-    return train, val, test
+    return {"train": train, "val": val, "test": test}
 
 
 def _set_aside(y: Labels, rows: RowNumbers, fraction: float, where: str, salt: str) -> tuple[RowNumbers, RowNumbers]:
@@ -135,24 +162,22 @@ def _set_aside(y: Labels, rows: RowNumbers, fraction: float, where: str, salt: s
     return rows[kept], rows[aside]
 
 
-def _take(given: Rows, rows: RowNumbers, config: PairSettings, content: str) -> Split:
-    x = fit(given.x, rows, size=config.image_size, channels=config.channels)
-    return Split(x, given.y[rows], rows, identity=f"{content} {tuple(x.shape[1:])}")
-
-
-def _problems(data: DomainData, where: str) -> list[str]:
+def _problems(data: DomainData, usable: Mapping[SplitName, RowNumbers], where: str) -> list[str]:
     """What makes a domain useless, before any work is put into it."""
     problems = []
     if len(data.classes) < 2:
         names = ", ".join(data.classes) or "none"
         problems.append(f"{where} must have at least two classes, got {names}")
-    counts = class_counts(data.train.y, len(data.classes))
+    counts = class_counts(data.train.y[usable["train"]], len(data.classes))
     if empty := [name for name, count in zip(data.classes, counts, strict=True) if count == 0]:
         problems.append(f"{where} has no training rows of {', '.join(empty)}")
-    if data.test is not None and not len(data.test):
-        problems.append(f"{where} has an empty test split")
+    for split in ("val", "test"):
+        if split in usable and not len(usable[split]):
+            problems.append(f"{where} has an empty {split} split")
     for split, rows in (("train", data.train), ("test", data.test)):
-        if rows is not None and rows.x.ndim == 2 and not np.isfinite(rows.x).all():
+        if rows is None or isinstance(rows.x, ImageFiles):
+            continue
+        if rows.x.ndim == 2 and not np.isfinite(rows.x).all():
             problems.append(f"{where} has {split} features that are not finite")
     return problems
 

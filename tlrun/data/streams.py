@@ -1,13 +1,17 @@
 """Batches addressed by a number: what batch k holds, and how it is augmented, depends on (seed, part, k) alone.
 
 So batches do not depend on what was read before, on the device or on workers, and a resumed run reads what a run never
-interrupted would have read.
+interrupted would have read. Rows that are not in memory are read, augmented and normalised some batches ahead of being
+asked for.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -16,6 +20,7 @@ from torch import Tensor
 from tlrun.batch import Encoded, Examples, Inputs
 from tlrun.config import AugmentSettings
 from tlrun.data.domain import Part
+from tlrun.data.rows import AHEAD, RowStore
 from tlrun.data.splits import hash64, row_keys
 from tlrun.data.transforms import Augmentation, Shape, Statistics, to_batch
 
@@ -57,9 +62,12 @@ class Stream:
         self._views = views
         self._cycle = -1
         self._order = torch.empty(0, dtype=torch.int64)
+        self._ahead: dict[int, Future[Examples]] = {}
+        # One thread puts batches together, so that each is augmented whole and no two at once.
+        self._assembler = None if part.x.is_held else ThreadPoolExecutor(1, thread_name_prefix="tlrun-batch")
 
     def positions(self, address: int) -> Tensor:
-        """Where in the part the rows of this batch stand, (batch_size,) int64 on the part's device."""
+        """Where in the part the rows of this batch stand, (batch_size,) int64, on the device where the rows are sought."""
         return _joined([positions for _, positions in self._pieces(address)])
 
     def _pieces(self, address: int) -> list[tuple[int, Tensor]]:
@@ -73,17 +81,36 @@ class Stream:
         return pieces
 
     def batch(self, address: int) -> Examples:
-        """Batch number `address`, from 0, transformed and on the part's device."""
-        part, pieces = self.part, self._pieces(address)
-        positions = _joined([each for _, each in pieces])
-        if part.views:
-            rows = _joined([_select(part.views[self._view(cycle)], each) for cycle, each in pieces])
-        else:
-            rows = _select(part.x, positions)
+        """Batch number `address`, from 0, transformed and on the part's device. Raises RunError for a bad image file."""
+        if self._assembler is None:
+            pieces = self._pieces(address)
+            rows = _joined([self._rows(cycle).take(positions) for cycle, positions in pieces])
+            return self._assembled(rows, _joined([positions for _, positions in pieces]), address)
+        for stale in self._ahead.keys() - range(address, address + AHEAD + 1):
+            self._ahead.pop(stale).cancel()
+        for number in range(address, address + AHEAD + 1):
+            if number not in self._ahead:
+                positions = self.positions(number)
+                started = self.part.x.start(positions)
+                self._ahead[number] = self._assembler.submit(self._finished, started, positions, number)
+        return self._ahead.pop(address).result()
+
+    def _finished(self, started: Callable[[], Tensor], positions: Tensor, address: int) -> Examples:
+        return self._assembled(started(), positions, address)
+
+    def _rows(self, cycle: int) -> RowStore:
+        """The rows that permutation number `cycle` reads: the part's, or those of one of its views."""
+        views = self.part.views
+        return views[self._view(cycle)] if views else self.part.x
+
+    def _assembled(self, rows: Tensor, positions: Tensor, address: int) -> Examples:
+        """The batch of these raw rows, which stand at these positions."""
+        part = self.part
         views = [
             _inputs(part, self._augmented(rows, positions, address, view), self._statistics, self._shape)
             for view in range(self._views)
         ]
+        positions = positions.to(part.index.device)
         y = None if part.y is None else part.y.index_select(0, positions)
         return Examples(views[0], y, part.index.index_select(0, positions), part.domain, tuple(views[1:]))
 
@@ -107,7 +134,7 @@ class Stream:
     def _permutation(self, cycle: int) -> Tensor:
         if cycle != self._cycle:
             order = torch.randperm(len(self.part), generator=_generator(self._seed, self.part.name, "order", cycle))
-            self._order, self._cycle = order.to(self.part.x.device), cycle
+            self._order, self._cycle = order.to(self.part.x.positions_device), cycle
         return self._order
 
 
@@ -118,11 +145,24 @@ def evaluation_batches(
 
     batch_size: the most rows at once; fewer where they are large (`INPUT_VALUES`).
     """
-    size = _rows_at_once(part, shape, batch_size)
-    for first in range(start, len(part), size):
-        rows = slice(first, first + size)
+    for rows, x in _row_batches(part, shape, batch_size, start):
         y = None if part.y is None else part.y[rows]
-        yield Examples(_inputs(part, part.x[rows], statistics, shape), y, part.index[rows], part.domain)
+        yield Examples(_inputs(part, x, statistics, shape), y, part.index[rows], part.domain)
+
+
+def _row_batches(part: Part, shape: Shape, most: int, start: int) -> Iterator[tuple[slice, Tensor]]:
+    """Which rows each batch of consecutive ones has, and the raw rows, some being read ahead."""
+    size = most if part.stage is not None else min(most, max(1, INPUT_VALUES // math.prod(shape)))
+    slices = [slice(first, min(first + size, len(part))) for first in range(start, len(part), size)]
+    if part.x.is_held:
+        yield from ((rows, part.x.read(rows.start, rows.stop)) for rows in slices)
+        return
+    begun: deque[Callable[[], Tensor]] = deque()
+    waiting = iter(slices)
+    for rows in slices:
+        for each in itertools.islice(waiting, AHEAD + 1 - len(begun)):
+            begun.append(part.x.start(torch.arange(each.start, each.stop)))
+        yield rows, begun.popleft()()
 
 
 def augmented_batches(
@@ -139,17 +179,15 @@ def augmented_batches(
 
     No seed of a run enters, so that runs of all seeds share the views that are kept.
     """
-    size = _rows_at_once(part, shape, batch_size)
-    for first in range(start, len(part), size):
-        rows = slice(first, first + size)
-        x, salt = part.x[rows], (0, part.domain, "encoded view", view)
+    salt = (0, part.domain, "encoded view", view)
+    for rows, x in _row_batches(part, shape, batch_size, start):
         seeds = None
         if augmentation.is_per_image:
             assert part.rows is not None
             seeds = row_keys(part.rows[rows].numpy(), *salt)
-        x = augmentation(x, generator=_generator(*salt, first), seeds=seeds)
+        augmented = augmentation(x, generator=_generator(*salt, rows.start), seeds=seeds)
         y = None if part.y is None else part.y[rows]
-        yield Examples(_inputs(part, x, statistics, shape), y, part.index[rows], part.domain)
+        yield Examples(_inputs(part, augmented, statistics, shape), y, part.index[rows], part.domain)
 
 
 def _inputs(part: Part, rows: Tensor, statistics: Statistics, shape: Shape) -> Inputs:
@@ -157,19 +195,8 @@ def _inputs(part: Part, rows: Tensor, statistics: Statistics, shape: Shape) -> I
     return to_batch(rows, statistics, shape) if part.stage is None else Encoded(rows, part.stage)
 
 
-def _rows_at_once(part: Part, shape: Shape, most: int) -> int:
-    return most if part.stage is not None else min(most, max(1, INPUT_VALUES // math.prod(shape)))
-
-
 def _joined(pieces: list[Tensor]) -> Tensor:
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-
-
-def _select(x: Tensor, positions: Tensor) -> Tensor:
-    """The rows at these positions; maps in channels-last memory stay so, where index_select alone would undo it."""
-    if x.ndim == 4 and not x.is_contiguous():
-        return x.permute(0, 2, 3, 1).index_select(0, positions).permute(0, 3, 1, 2)
-    return x.index_select(0, positions)
 
 
 def _generator(*parts: str | int) -> torch.Generator:

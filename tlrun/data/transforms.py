@@ -7,7 +7,7 @@ leaves here is float32 and normalised, images (N, C, H, W) in channels-last memo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,9 +19,13 @@ from torch.nn.functional import interpolate
 
 from tlrun.config import AugmentSettings, ConfigError
 from tlrun.data.per_image import PerImage
+from tlrun.data.rows import RowStore
+from tlrun.data.splits import sample
 
 Shape = tuple[int, ...]
 Fitting = Literal["none", "crop", "resize"]
+Figures = tuple[list[float], list[float]]
+"""Means and standard deviations, a channel or feature each."""
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: red, green, blue to grey
 CHUNK = 1024  # images at a time where floats are needed: the float copy of a whole set would take four times its memory
@@ -112,7 +116,16 @@ class Statistics:
         return cls(tuple(means.tolist()), tuple(stds.tolist()), scale, offset)
 
 
-def measure(x: Tensor) -> tuple[list[float], list[float]]:
+def measure_rows(x: RowStore, shape: Shape) -> Figures:
+    """What `measure` says of all rows that are in memory, and of others of a fixed sample, as evaluation crops them."""
+    if x.is_held:
+        return measure(x.tensor())
+    chosen = sample(len(x))
+    chunks = (x.take(torch.from_numpy(chosen[start : start + 128])) for start in range(0, len(chosen), 128))
+    return _measure_images(crop_centre(chunk, shape) for chunk in chunks)
+
+
+def measure(x: Tensor) -> Figures:
     """Mean and population standard deviation of each channel of uint8 images, in [0, 1], or of each feature.
 
     x (N, H, W, C) or (N, D), on the CPU, N > 0. Images are summed up in integers, exactly, a few at a time.
@@ -123,14 +136,20 @@ def measure(x: Tensor) -> tuple[list[float], list[float]]:
         for start in range(0, len(x), CHUNK):
             spread += (x[start : start + CHUNK].double() - centre).square().sum(0)
         return centre.tolist(), (spread / len(x)).sqrt().tolist()
-    values = x.reshape(len(x), -1).numpy()
-    sums, squares = np.zeros((2, values.shape[1]), dtype=np.int64)
-    for start in range(0, len(x), 128):  # 128 * 255^2 is far from 2^32
-        chunk = values[start : start + 128].astype(np.uint32)
-        sums += chunk.sum(0, dtype=np.uint32)
-        squares += np.einsum("nd,nd->d", chunk, chunk)
-    count = x.numel() // x.shape[3]
-    totals = (each.reshape(-1, x.shape[3]).sum(0).tolist() for each in (sums, squares))
+    return _measure_images(x[start : start + 128] for start in range(0, len(x), 128))
+
+
+def _measure_images(chunks: Iterable[Tensor]) -> Figures:
+    """Of images (n, H, W, C) uint8 in pieces of at most 128, since 128 * 255^2 is far from 2^32."""
+    sums = squares = np.zeros(1, dtype=np.int64)
+    count = channels = 0
+    for piece in chunks:
+        chunk = piece.reshape(len(piece), -1).numpy().astype(np.uint32)
+        sums = sums + chunk.sum(0, dtype=np.uint32)
+        squares = squares + np.einsum("nd,nd->d", chunk, chunk)
+        channels = piece.shape[3]
+        count += piece.numel() // channels
+    totals = (each.reshape(-1, channels).sum(0).tolist() for each in (sums, squares))
     pairs = list(zip(*totals, strict=True))  # Python's integers from here: count * square is beyond 64 bits
     means = [total / count / 255 for total, _ in pairs]
     return means, [math.sqrt(count * square - total**2) / count / 255 for total, square in pairs]
@@ -139,8 +158,10 @@ def measure(x: Tensor) -> tuple[list[float], list[float]]:
 def to_batch(x: Tensor, statistics: Statistics, shape: Shape) -> Tensor:
     """Rows (N, H, W, C') uint8 or (N, D) float32 as normalised float32 (N, *shape), images in channels-last memory.
 
-    One grey channel is repeated to as many as `shape` has. Works on the device of x.
+    One grey channel is repeated to as many as `shape` has; of images larger than `shape` the centre is taken. Works on
+    the device of x.
     """
+    x = crop_centre(x, shape)
     flat = x.flatten(1).float()
     if len(shape) == 1:
         return torch.addcmul(statistics.offset, flat, statistics.scale)
@@ -149,6 +170,14 @@ def to_batch(x: Tensor, statistics: Statistics, shape: Shape) -> Tensor:
         flat = flat.unsqueeze(2).expand(-1, -1, channels).flatten(1)
     normalised = torch.addcmul(statistics.offset, flat, statistics.scale)
     return normalised.view(len(x), height, width, channels).permute(0, 3, 1, 2)
+
+
+def crop_centre(x: Tensor, shape: Shape) -> Tensor:
+    """The central part of images (N, H, W, C) that has the height and width of `shape`; features as they are."""
+    if len(shape) != 3 or x.shape[1:3] == shape[1:]:
+        return x
+    top, left = ((whole - part) // 2 for whole, part in zip(x.shape[1:3], shape[1:], strict=True))
+    return x[:, top : top + shape[1], left : left + shape[2]]
 
 
 def shift_images(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
@@ -186,6 +215,7 @@ class Augmentation:
     def __init__(self, settings: AugmentSettings, shape: Shape) -> None:
         self.settings = settings
         self._channels = shape[0]
+        self._shape = shape
         problems = []
         if len(shape) != 3 and not settings.is_identity:
             problems.append("augment: the rows are features, not images; only augment=none fits them")
@@ -207,7 +237,7 @@ class Augmentation:
         if self._per_image is not None:
             if seeds is None:
                 raise ValueError("operations per image need a seed for each row")
-            x = self._per_image(x.expand(-1, -1, -1, self._channels), seeds)
+            x = self._per_image(crop_centre(x, self._shape).expand(-1, -1, -1, self._channels), seeds)
         if self.settings.shift:
             reach = self.settings.shift
             down, right = torch.randint(-reach, reach + 1, (2, len(x)), generator=generator).to(x.device)

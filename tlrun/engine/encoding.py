@@ -17,6 +17,7 @@ from tlrun.config import AugmentSettings, ConfigError, ModelSettings
 from tlrun.data.domain import Part, find_places
 from tlrun.data.encoded import RECIPE, encoded_rows, rows_key
 from tlrun.data.housekeeping import keep_below
+from tlrun.data.rows import Held
 from tlrun.data.streams import augmented_batches, evaluation_batches
 from tlrun.data.transforms import Augmentation
 from tlrun.engine.freezing import first_learning_stage
@@ -104,7 +105,7 @@ class Encoding:
             "batch_size": engine.config.engine.eval_batch_size,
             "augment": None if view is None else [view, part.domain, engine.config.augment.model_dump(mode="json")],
         }  # fmt: skip
-        domain = getattr(engine.config.data, part.domain).name
+        domain = getattr(engine.config.data, part.domain).called
         shown = "" if view is None else f", view {view + 1}"
         model = engine.config.model.name.rpartition(".")[2]
         about = (
@@ -116,7 +117,7 @@ class Encoding:
             return self._blocks(part, stage, view, start)
 
         x = encoded_rows(encode, count=len(part), cache=self.cache, inputs=inputs, about=about)
-        return replace(part, x=x.to(engine.runtime.device), stage=stage)
+        return replace(part, x=Held(x.to(engine.runtime.device)), stage=stage)
 
     def _blocks(self, part: Part, stage: int, view: int | None, start: int) -> Iterator[Tensor]:
         """The part's rows from `start` on as the stage would receive them, block by block, with a word on the speed."""

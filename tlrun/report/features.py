@@ -70,7 +70,7 @@ def test_features(trained: Trained, *, rows: int) -> tuple[Any, Any, Any]:
         part = trained.pair.parts[f"{domain}_test"]
         order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:rows].sort().values
         assert part.y is not None
-        part = replace(part, x=part.x[order], y=part.y[order], index=part.index[order], granted=None, rows=None)
+        part = replace(part, x=part.x.subset(order), y=part.y[order], index=part.index[order], granted=None, rows=None)
         assert part.y is not None
         found.append((trained.encode(part).features.float().numpy(), part.y.numpy(), domain == "target"))
     features, labels = (np.concatenate([each[at] for each in found]) for at in (0, 1))

@@ -207,4 +207,4 @@ def _rows(pair: DomainPair, part: str) -> tuple[Any, Any]:
     """x (N, 2) float32 and y (N,) of a part."""
     found = pair.parts[part]
     assert found.y is not None
-    return found.x.numpy(), found.y.numpy()
+    return found.x.tensor().numpy(), found.y.numpy()

@@ -26,8 +26,8 @@ def draw(previews: list[Preview], path: Path) -> bool:
     """Writes the picture; False where the rows are features of more than two dimensions, which nothing shows as they are."""
     from matplotlib.figure import Figure
 
-    images = previews[0].before.ndim == 4
-    if not images and previews[0].before.shape[1] != 2:
+    images = previews[0].before[0].ndim == 3
+    if not images and len(previews[0].before[0]) != 2:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     if images:
@@ -74,11 +74,12 @@ def _as_seen(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _scatter(axes: Axes, preview: Preview) -> None:
+    before = np.stack(preview.before)
     for number, name in enumerate(preview.classes):
-        points = preview.before[preview.y == number]
+        points = before[preview.y == number]
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axes.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, linewidths=0, label=name, c=colour, marker=marker)
-    granted = preview.before[preview.granted]
+    granted = before[preview.granted]
     if len(granted):
         axes.scatter(granted[:, 0], granted[:, 1], s=70, facecolors="none", edgecolors="black", label="label granted")
     axes.set_title(f"{preview.role}: {preview.name}", fontsize=10)

@@ -143,7 +143,9 @@ def card_lines(card: Mapping[str, Any]) -> Iterable[str]:
         yield f"{role}: {domain['name']}"
         yield f"  {domain['origin']}"
         yield from (f"  {note}" for note in domain["notes"])
-        yield f"  rows {' x '.join(map(str, domain['shape_before']))} as they came; {domain['fitting']}"
+        before = domain["shape_before"]
+        came = f"rows {' x '.join(map(str, before))} as they came" if before else "rows are image files"
+        yield f"  {came}; {domain['fitting']}"
         yield f"  test split: {domain['test_split']}; val split: {domain['val_split']}"
         for name, mean, std in (
             ("of train rows", "train_mean", "train_std"),

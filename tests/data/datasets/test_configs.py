@@ -12,11 +12,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tlrun.config import DomainSettings, PairSettings
+from tlrun.data.datasets.csv import Csv
 from tlrun.data.datasets.degraded import Degraded
 from tlrun.data.datasets.digits import Digits
 from tlrun.data.datasets.emnist_digits import EmnistDigits
 from tlrun.data.datasets.fashion import Fashion
+from tlrun.data.datasets.folder import Folder
 from tlrun.data.datasets.kmnist import Kmnist
+from tlrun.data.datasets.list import List
 from tlrun.data.datasets.mnist import Mnist
 from tlrun.data.datasets.mnistm import MnistM
 from tlrun.data.datasets.moons import Moons
@@ -39,6 +42,9 @@ DOMAINS: dict[str, type[DomainSettings]] = {
     "moons": Moons.Config,
     "svhn": Svhn.Config,
     "synthetic_digits": SyntheticDigits.Config,
+    "folder": Folder.Config,
+    "csv": Csv.Config,
+    "list": List.Config,
 }
 PAIRS = {
     "mnist_mnistm": ("mnist", "mnistm"),
