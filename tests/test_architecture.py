@@ -27,7 +27,8 @@ ALLOWED = {
     "run": {"batch", "config", "files", "environment", "error_text"},
     "engine": {"batch", "config", "build", "data", "engine", "files", "losses", "layers", "metrics", "models", "run",
                "strategies"},
-    "resolve": {"config", "engine", "run"},
+    "requirement": {"config", "run"},
+    "resolve": {"config", "engine", "requirement"},
     "trained": {"batch", "build", "config", "data", "engine", "files", "models", "run", "strategies"},
     "report": {"config", "data", "files", "metrics", "run", "trained"},
 }  # fmt: skip

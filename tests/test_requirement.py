@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tlrun import run
 from tlrun.config import ConfigError
+from tlrun.requirement import Requirement, parse_requirement
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ from tlrun.config import ConfigError
     ],
 )
 def test_requirement_compares_as_it_reads(text: str, value: float, met: bool) -> None:
-    requirement = run.parse_requirement(text)
+    requirement = parse_requirement(text)
     assert (requirement.check({requirement.name: value}) is None) == met
 
 
 def test_requirement_that_is_not_met_says_what_was_found() -> None:
-    requirement = run.parse_requirement("target_test_accuracy>=0.7")
-    assert requirement == run.Requirement("target_test_accuracy", ">=", 0.7)
+    requirement = parse_requirement("target_test_accuracy>=0.7")
+    assert requirement == Requirement("target_test_accuracy", ">=", 0.7)
     text = "target_test_accuracy is 0.65, required was >= 0.7"
     assert requirement.check({"target_test_accuracy": 0.65}) == text
     text = "target_test_accuracy is unknown, required was >= 0.7"
@@ -34,7 +34,7 @@ def test_requirement_that_is_not_met_says_what_was_found() -> None:
 @pytest.mark.parametrize("text", ["", "target_test_accuracy", "seed=1", "seed>=x", "seed>=nan", "seed>=1 2", "a.b>=1"])
 def test_requirement_that_cannot_be_read_is_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError) as error:
-        run.parse_requirement(text)
+        parse_requirement(text)
     assert error.value.problems == [
         f'run.require: "{text}" cannot be read; write a field of summary.json, one of >= > <= < == and a number, '
         'such as "target_test_accuracy>=0.7"'
@@ -43,12 +43,12 @@ def test_requirement_that_cannot_be_read_is_a_config_error(text: str) -> None:
 
 def test_requirement_on_an_unknown_field_suggests_one() -> None:
     with pytest.raises(ConfigError) as error:
-        run.parse_requirement("target_test_acuracy>=0.7")
+        parse_requirement("target_test_acuracy>=0.7")
     assert error.value.problems == [
         'run.require: summary.json has no numeric field "target_test_acuracy"; did you mean target_test_accuracy?'
     ]
     for name in ("zzz", "status", "format", "warnings"):
         with pytest.raises(ConfigError, match=f'no numeric field "{name}"; '):
-            run.parse_requirement(f"{name}>=1")
+            parse_requirement(f"{name}>=1")
     with pytest.raises(ConfigError, match="allowed are seed, target_test_accuracy, .*, twin_cosine$"):
-        run.parse_requirement("zzz>=1")
+        parse_requirement("zzz>=1")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -266,9 +266,9 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
         kind = found
     values, failed = dict(value), set()
     for name, field in kind.model_fields.items():
-        below = field.annotation
+        below, optional = _settings_below(field.annotation)
         name = field.alias or name
-        if name in values and inspect.isclass(below) and issubclass(below, Settings):
+        if name in values and below is not None and not (optional and values[name] is None):
             values[name] = _typed_node(below, values[name], _join(key, name), problems)
             if values[name] is None:
                 failed.add(name)
@@ -281,6 +281,15 @@ def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str])
     problems += [_join(key, problem) for problem in node.problems()]
     problems += _leaf_problems(node, key)
     return node
+
+
+def _settings_below(annotation: Any) -> tuple[type[Settings] | None, bool]:
+    """The kind of settings that a field holds, if it holds such, and whether it may hold null instead."""
+    for each in (annotation, *get_args(annotation)):
+        each = get_args(each)[0] if get_origin(each) is Annotated else each
+        if inspect.isclass(each) and issubclass(each, Settings):
+            return each, type(None) in get_args(annotation)
+    return None, False
 
 
 def _choice(key: str) -> str:

@@ -290,7 +290,8 @@ def _figures(outcome: Outcome) -> str:
         for domain in ("target", "source")
         if summary.get(f"{domain}_test_accuracy") is not None
     ]
-    return f"{', '.join(accuracies)} (selected by {summary.get('select')}, epoch {summary.get('selected_epoch')})"
+    found = ", ".join(accuracies) or "no test row has a label, see predictions.csv"
+    return f"{found} (selected by {summary.get('select')}, epoch {summary.get('selected_epoch')})"
 
 
 @contextmanager

@@ -252,10 +252,14 @@ class PairSettings(Settings):
 
     Of image files, which come in all sizes: fit, crop_fraction (evaluation sees so much of the square that a file is
     fitted to), interpolation, cache, on_bad_image and workers (threads that read; null for one a core).
+
+    source None: one labelled domain alone, the target. protocol: split holds test rows out; transductive trains on all
+    target rows without labels and tests on the same, granted ones apart.
     """
 
-    source: SerializeAsAny[DomainSettings]
+    source: SerializeAsAny[DomainSettings] | None
     target: SerializeAsAny[DomainSettings]
+    protocol: Literal["split", "transductive"]
     image_size: Count | None
     channels: Literal[1, 3] | None
     normalize: Literal["shared", "per_domain"]
@@ -280,9 +284,13 @@ class PairSettings(Settings):
 
     @property
     def name(self) -> str:
-        """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself."""
-        names = (self.source.called, self.target.called)
-        return names[0] if names[0] == names[1] else "_".join(names)
+        """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself or stands alone."""
+        names = [domain.called for domain in (self.source, self.target) if domain is not None]
+        return "_".join(dict.fromkeys(names))
+
+    @property
+    def is_transductive(self) -> bool:
+        return self.protocol == "transductive"
 
 
 class AugmentSettings(Settings):

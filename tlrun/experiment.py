@@ -17,13 +17,15 @@ from tlrun.config import ExperimentConfig
 from tlrun.data.domain import DomainPair, load_pair
 from tlrun.data.transforms import Augmentation
 from tlrun.engine.engine import Engine
+from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
 from tlrun.files import RunError
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
+from tlrun.requirement import check_answerable, parse_requirement
 from tlrun.resolve import name_choices, name_machine, pretrain_config
-from tlrun.run import RunFolder, environment, parse_requirement
+from tlrun.run import RunFolder, environment
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,7 @@ def build_engine(
     config: ExperimentConfig, pair: DomainPair, folder: RunFolder, device: torch.device, *, source: Path | None
 ) -> Engine:
     """Model, weights, strategy and engine, ready for the first step. source: what `model.weights=source` stands for."""
+    check_answerable(config.run.require, labelled_rows(pair.parts))
     model = build_model(config.model, shape=pair.shape, num_classes=pair.task.num_classes)
     weights = load_weights(model, config.model, classes=pair.task.classes, source=source)
     kind = component_class("strategy", config.strategy.name)

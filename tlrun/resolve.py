@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlrun.config import ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
 from tlrun.engine.selection import automatic_rule
-from tlrun.run import parse_requirement
+from tlrun.requirement import parse_requirement
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def check(config: ExperimentConfig) -> list[str]:
     """What does not go together in a typed config, one line each. Loads no torch."""
     return [
+        *_source_problems(config),
+        *_protocol_problems(config),
         *_label_problems(config),
         *_weight_problems(config),
         *_pretrain_problems(config),
@@ -38,7 +40,7 @@ def name_choices(config: ExperimentConfig) -> ExperimentConfig:
     reads_target_val = "target_val" in (select, *_rules(config))
     data = data.model_copy(
         update={
-            "source": data.source.resolved(root),
+            "source": None if data.source is None else data.source.resolved(root),
             "target": data.target.resolved(root),
             "target_labels": strategy.own_grant(data.target_labels),
             "target_val_labels": data.target_val_labels if reads_target_val else "none",
@@ -107,6 +109,52 @@ def _rules(config: ExperimentConfig) -> list[Rule]:
     if config.engine.select != "auto":
         asked.append(config.engine.select)
     return [rule for rule in asked if rule is not None]
+
+
+def _source_problems(config: ExperimentConfig) -> list[str]:
+    """What asks for a source where there is none."""
+    data, strategy = config.data, config.strategy
+    if data.source is not None:
+        return []
+    name_one = "name a source with domain@data.source=NAME"
+    problems = []
+    if _strategy(config).needs.source == "required":
+        problems.append(
+            f"data.source: strategy {strategy.name} learns from source rows and there is no source; {name_one}, or "
+            "choose a strategy that learns from target labels alone (fine_tune, feature_extract, progressive, scratch)"
+        )
+    elif _weights(config) == "source":
+        asked = f"auto for strategy {strategy.name} and model {config.model.name}"
+        asked = "source" if config.model.weights == "source" else asked
+        problems.append(
+            f"model.weights: {asked} means a model trained on the source and there is no source; {name_one}, or set "
+            "model.weights to a path, to imagenet with a model that has such weights, or strategy=scratch"
+        )
+    if "source_val" in _rules(config):
+        problems.append(f"engine.select: source_val reads source rows and there is no source; {name_one}")
+    unused = {"source_rows": None, "source_label_noise": 0.0, "label_sets": "closed"}
+    problems += [f"data.{key}: has no effect without a source" for key in unused if getattr(data, key) != unused[key]]
+    return problems
+
+
+def _protocol_problems(config: ExperimentConfig) -> list[str]:
+    """What a transductive protocol, whose test rows are training rows without their labels, does not allow."""
+    data, strategy = config.data, config.strategy
+    if not data.is_transductive:
+        return []
+    named, problems = name_choices(config).data, []
+    if data.target_labels != "all" and strategy.own_grant(data.target_labels) == "all":
+        problems.append(
+            f"data.protocol: strategy {strategy.name} would train on its own test rows under transductive; "
+            "set data.protocol=split for a ceiling"
+        )
+    for key in ("target_labels", "target_val_labels"):
+        if getattr(data, key) == getattr(named, key) == "all":
+            problems.append(
+                f"data.{key}: all would leave no test rows under data.protocol=transductive, where granted rows leave "
+                "the test set; grant a number per class, or set data.protocol=split"
+            )
+    return problems
 
 
 def _label_problems(config: ExperimentConfig) -> list[str]:

@@ -7,12 +7,9 @@ RunError.
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import json
-import math
-import operator
 import os
 import re
 import socket
@@ -26,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from omegaconf import OmegaConf
 
 from tlrun import files
-from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.config import ExperimentConfig
 from tlrun.environment import environment as environment
 from tlrun.files import RunError as RunError
 from tlrun.files import load_checkpoint as load_checkpoint
@@ -52,9 +49,14 @@ FILES = {
     "data.json": "the data card: rows per class and split, sizes, statistics, origin, fingerprint",
     "metrics.csv": "a row an epoch: losses, figures per domain and split, selection scores, rate, speed",
     "classes.csv": "a row per epoch, domain, split and class: rows, accuracy, precision, F1",
-    "confusion_<domain>_<split>.csv": "rows of each true class (down) by predicted class (across), selected checkpoint",
+    "confusion_<domain>_<split>.csv": (
+        "labelled rows of each true class (down) by predicted class (across), selected checkpoint; none without such rows"
+    ),
     "summary.json": "the flat result: see SUMMARY_FIELDS",
-    "predictions.csv": "each row of the target test split: label, prediction, confidence, class probabilities",
+    "predictions.csv": (
+        "each row of the target test split, and each other target row of unknown label: split, number, path where it is "
+        "a file, label, prediction, confidence, class probabilities"
+    ),
     "checkpoints/last.pt": "everything needed to go on: the truth of which metrics.csv is a copy",
     "checkpoints/best.pt": "the model that the selection rule chose",
     "plots/": "with run.plots=true, curves.png and confusion.png, made from the other files",
@@ -70,7 +72,12 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
     "strategy": (str, "name of the strategy"),
     "data": (str, "name of the pair of domains"),
     "seed": (int, "the seed"),
-    "target_test_accuracy": (float, "share of target test rows predicted right by the selected checkpoint, in [0, 1]"),
+    "target_test_accuracy": (
+        float,
+        "share of labelled target test rows predicted right by the selected checkpoint, in [0, 1]; null without any",
+    ),
+    "target_test_rows": (int, "rows of the target test split"),
+    "target_test_rows_labelled": (int, "those with a label of the task, over which its figures are"),
     "source_test_accuracy": (float, "the same on the source test split"),
     "target_test_macro_f1": (float, "F1 on the target test split, mean over classes"),
     "target_test_loss": (float, "cross-entropy on the target test split, mean over rows, nats"),
@@ -147,6 +154,18 @@ def run_name(config: ExperimentConfig) -> str:
     """`<data>-<strategy>-s<seed>-<digest>`, of a resolved config."""
     strategy = config.strategy.name.rpartition(".")[2]
     return f"{config.data.name}-{strategy}-s{config.seed}-{digest(config)}"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one row: probabilities (C,). row: as the domain numbers those of train and val together, and
+    those of test. label: a class number, below 0 where it is unknown. path: of the file it is read from, if it is one."""
+
+    split: str
+    row: int
+    label: int
+    probabilities: Sequence[float]
+    path: str | None = None
 
 
 class RunFolder:
@@ -301,23 +320,19 @@ class RunFolder:
         except (IndexError, ValueError) as error:
             raise files.damaged(path, str(error)) from error
 
-    def write_predictions(
-        self,
-        classes: Sequence[str],
-        *,
-        rows: Sequence[int],
-        labels: Sequence[int],
-        probabilities: Sequence[Sequence[float]],
-    ) -> None:
-        """The final word on N rows: rows and labels (N,), probabilities (N, C); a label below 0 is left blank."""
+    def write_predictions(self, classes: Sequence[str], predictions: Sequence[Prediction]) -> None:
+        """The final word on some rows; `path` is a column where any of them has one."""
         shares = [f"probability_{name}" for name in classes]
         lines = []
-        for row, label, values in zip(rows, labels, probabilities, strict=True):
-            best = max(values)
-            line = {"row": row, "label": classes[label] if label >= 0 else None, "confidence": best}
-            line["prediction"] = classes[values.index(best)]
-            lines.append(line | dict(zip(shares, values, strict=True)))
-        files.write_table(self.predictions, ("row", "label", "prediction", "confidence", *shares), lines)
+        for each in predictions:
+            best = max(each.probabilities)
+            line = {"split": each.split, "row": each.row, "path": each.path, "confidence": best}
+            line["label"] = classes[each.label] if each.label >= 0 else None
+            line["prediction"] = classes[each.probabilities.index(best)]
+            lines.append(line | dict(zip(shares, each.probabilities, strict=True)))
+        path = ("path",) if any(each.path is not None for each in predictions) else ()
+        columns = ("split", "row", *path, "label", "prediction", "confidence", *shares)
+        files.write_table(self.predictions, columns, [{key: line[key] for key in columns} for line in lines])
 
     def read_predictions(self) -> pandas.DataFrame:
         return files.read_table(self.predictions)
@@ -358,43 +373,3 @@ def metrics_columns(
     if twice := sorted({column for column in columns if columns.count(column) > 1}):
         raise ValueError(f"metrics.csv would have two columns named {', '.join(twice)}")
     return columns
-
-
-_OPERATORS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt, "==": operator.eq}
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """What `run.require` asks of the summary."""
-
-    name: str
-    operator: str
-    value: float
-
-    def check(self, summary: Mapping[str, Any]) -> str | None:
-        """None when it is met, otherwise what was found instead."""
-        found = summary.get(self.name)
-        if found is not None and _OPERATORS[self.operator](found, self.value):
-            return None
-        return f"{self.name} is {'unknown' if found is None else found}, required was {self.operator} {self.value:g}"
-
-
-def parse_requirement(text: str) -> Requirement:
-    """`target_test_accuracy>=0.7` and the like, on a numeric field of the summary. Raises ConfigError."""
-    parts = re.fullmatch(r"\s*(\w+)\s*(>=|>|<=|<|==)\s*(\S+)\s*", text)
-    try:
-        value = float(parts[3]) if parts else math.nan
-    except ValueError:
-        value = math.nan
-    if parts is None or not math.isfinite(value):
-        known = " ".join(_OPERATORS)
-        raise ConfigError(
-            f'run.require: "{text}" cannot be read; write a field of summary.json, one of {known} and a number, '
-            'such as "target_test_accuracy>=0.7"'
-        )
-    numeric = [name for name, (kind, _) in SUMMARY_FIELDS.items() if kind in (int, float) and name != "format"]
-    if parts[1] not in numeric:
-        near = difflib.get_close_matches(parts[1], numeric, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(numeric)}"
-        raise ConfigError(f'run.require: summary.json has no numeric field "{parts[1]}"; {hint}')
-    return Requirement(parts[1], parts[2], value)

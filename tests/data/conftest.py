@@ -39,6 +39,7 @@ def _pair_settings(**changes: Any) -> PairSettings:
     values: dict[str, Any] = {
         "source": DomainSettings(name="here"),
         "target": DomainSettings(name="there"),
+        "protocol": "split",
         "image_size": None,
         "channels": None,
         "normalize": "shared",

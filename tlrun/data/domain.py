@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +13,15 @@ from torch import Tensor
 
 from tlrun.batch import Task
 from tlrun.build import component_class
-from tlrun.config import ConfigError, Grant, PairSettings
+from tlrun.config import ConfigError, PairSettings
 from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
+from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
 from tlrun.data.rows import RowStore
-from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, split_domain
-from tlrun.data.splits import Labels, RowNumbers, class_counts, plant_noise, take_per_class
+from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, split_domain
+from tlrun.data.splits import Labels, RowNumbers
 from tlrun.data.transforms import Shape, Statistics, measure_rows
-
-LabelSets = Literal["closed", "partial", "open"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,13 @@ class Part:
     """Rows of one domain that are read together.
 
     x: uint8 (N, H, W, C) or float32 (N, D), for the device; where `stage` is given, what that stage of the backbone
-    would receive, (N, ...). y: int64 (N,); None where the labels are withheld, -1 where the class is not one of the
-    task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has it, so each is
-    below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in the target's
-    evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as the domain
-    itself numbers them; identity: what stands behind such a number (`Split.identity`). views: of encoded training rows,
-    what several augmentations of them gave, each like x, which is the first.
+    would receive, (N, ...). y: int64 (N,); None where the labels are withheld, -1 where nobody knows the class or it is
+    not one of the task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has
+    it, so each is below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in
+    the target's evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as
+    the domain itself numbers them; identity: what stands behind such a number (`Split.identity`). views: of encoded
+    training rows, what several augmentations of them gave, each like x, which is the first. judged_without_labels:
+    whether the selection rules without labels read these rows.
     """
 
     name: str
@@ -49,18 +48,32 @@ class Part:
     identity: str | None = None
     stage: int | None = None
     views: tuple[RowStore, ...] = ()
+    judged_without_labels: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
+    def take(self, positions: Tensor) -> Part:
+        """These rows of it, positions (N,) int64 on the CPU."""
+        place = positions.to(self.index.device)
+        return replace(
+            self,
+            x=self.x.subset(place),
+            y=None if self.y is None else self.y.index_select(0, place),
+            index=self.index.index_select(0, place),
+            granted=None if self.granted is None else self.granted.index_select(0, place),
+            rows=None if self.rows is None else self.rows.index_select(0, positions),
+        )
+
 
 @dataclass(frozen=True)
 class DomainPair:
-    """Two domains, ready to run on.
+    """Two domains, ready to run on, or one: then the source's parts are there, and empty.
 
     parts: for training `source_train`, `target_unlabelled` (all target training rows, no labels) and `target_granted`
     (maybe empty); for evaluation `source_val`, `source_test`, `target_val`, `target_test`. card: the data card, plain
-    values. fingerprint: SHA-256 of both domains' data and splits, the same for every seed. shape: (C, H, W) or (D,) of
+    values; the source is null where there is none. unknown: positions of the rows without any label in
+    `target_unlabelled` and `target_val`, which are predicted beside those of `target_test`. fingerprint: SHA-256 of both domains' data and splits, the same for every seed. shape: (C, H, W) or (D,) of
     an input. statistics: what each domain is normalised by.
     """
 
@@ -70,44 +83,46 @@ class DomainPair:
     fingerprint: str
     shape: Shape
     statistics: Mapping[Role, Statistics]
+    unknown: Mapping[str, RowNumbers] = field(default_factory=dict)
 
     def inputs(self) -> dict[str, Any]:
         """What a checkpoint tells of how a row became an input, as plain values."""
         keys = ("shape_before", "fitting", "normalized_by_mean", "normalized_by_std")
         return {
             "shape": list(self.shape),
-            **{role: {key: self.card[role][key] for key in keys} for role in self.statistics},
+            **{role: {key: self.card[role][key] for key in keys} for role in self.statistics if self.card[role]},
         }
 
 
 def load_pair(config: PairSettings, *, seed: int, device: torch.device) -> DomainPair:
-    """Read both domains and make the pair. One domain's arrays are gone before the next one's are read.
+    """Read both domains, or the one there is, and make the pair. One's arrays are gone before the next one's are read.
 
     Raises ConfigError, with what is wrong in both.
     """
     domains = split_pair(config)
-    return _join(domains["source"], domains["target"], config, seed=seed, device=device)
+    return _join(domains.get("source"), domains["target"], config, seed=seed, device=device)
 
 
 def split_pair(config: PairSettings) -> dict[Role, SplitDomain]:
-    """Both domains, split and fitted, all labels with them. Raises ConfigError, with what is wrong in both."""
+    """The domains there are, split and fitted, all labels with them. Raises ConfigError, with what is wrong in both."""
     places = find_places(config)
-    roles: tuple[Role, Role] = ("source", "target")
-    loaded = _together(partial(_load_split, config, role, places) for role in roles)
+    roles = roles_of(config)
+    loaded = together(partial(_load_split, config, role, places) for role in roles)
     return dict(zip(roles, loaded, strict=True))
 
 
+def roles_of(config: PairSettings) -> tuple[Role, ...]:
+    """The roles that have a domain."""
+    return ("target",) if config.source is None else ("source", "target")
+
+
 def make_pair(
-    source: DomainData, target: DomainData, config: PairSettings, *, seed: int, device: torch.device
+    source: DomainData | None, target: DomainData, config: PairSettings, *, seed: int, device: torch.device
 ) -> DomainPair:
-    """The pair of two domains in memory. seed decides grants and label noise, nothing else. Raises ConfigError."""
-    first, second = _together(
-        (
-            partial(split_domain, source, role="source", config=config),
-            partial(split_domain, target, role="target", config=config),
-        )
-    )
-    return _join(first, second, config, seed=seed, device=device)
+    """The pair of two domains in memory, or one. seed decides grants and label noise, nothing else. Raises ConfigError."""
+    given: dict[Role, DomainData] = {"target": target} if source is None else {"source": source, "target": target}
+    made = together(partial(split_domain, data, role=role, config=config) for role, data in given.items())
+    return _join(made[0] if len(made) == 2 else None, made[-1], config, seed=seed, device=device)
 
 
 def load_domain(config: PairSettings, role: Role) -> DomainData:
@@ -122,6 +137,7 @@ def whereabouts(config: PairSettings, role: Role) -> str:
 
 def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
     settings = config.source if role == "source" else config.target
+    assert settings is not None
     domain: Domain = component_class("domain", settings.name, where=f"data.{role}")(settings, places)
     return domain
 
@@ -131,60 +147,49 @@ def _load_split(config: PairSettings, role: Role, places: Places) -> SplitDomain
 
 
 def _join(
-    source: SplitDomain, target: SplitDomain, config: PairSettings, *, seed: int, device: torch.device
+    given: SplitDomain | None, target: SplitDomain, config: PairSettings, *, seed: int, device: torch.device
 ) -> DomainPair:
+    source = absent_source(target) if given is None else given
+    classes = source.classes
     numbers = align_classes(source, target, config.label_sets)
     shape = input_shape(source, target, config)
     source_y = noisy_labels(source, config.source_label_noise, seed)
-    target_y = {name: numbers[split.y] for name, split in target.splits.items()}
-    granted = granted_rows(target, target_y, source.classes, config, seed)
-    made = [*_source_parts(source, source_y, device), *_target_parts(target, target_y, granted, device)]
+    target_y = {name: renumbered(split.y, numbers) for name, split in target.splits.items()}
+    granted = granted_rows(target, target_y, classes, config, seed)
+    layout = _whole_parts if config.is_transductive else _target_parts
+    made = [*_source_parts(source, source_y, device), *layout(target, target_y, granted, device)]
     parts = {part.name: part for part in made}
 
-    measured = {domain.role: measure_rows(domain.splits["train"].x, shape) for domain in (source, target)}
-    used = measured if config.normalize == "per_domain" else dict.fromkeys(measured, measured["source"])
+    domains = [domain for domain in (given, target) if domain is not None]
+    measured = {domain.role: measure_rows(domain.splits["train"].x, shape) for domain in domains}
+    common = dict.fromkeys(measured, measured[domains[0].role])
+    used = measured if config.normalize == "per_domain" else common
     statistics = {role: Statistics.of(*used[role], shape, device) for role in measured}
-    treatments: dict[Role, Treatment] = {
-        "source": Treatment(
-            labels_used={"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
-            labels_made_wrong={name: int((source_y[name] != split.y).sum()) for name, split in source.splits.items()},
-            measured=measured["source"],
-            used=statistics["source"],
-        ),
-        "target": Treatment(
-            labels_used={"training": len(granted["train"]), "selection": len(granted["val"])},
-            labels_made_wrong={},
-            measured=measured["target"],
-            used=statistics["target"],
-        ),
+    labels: dict[Role, dict[str, int]] = {
+        "source": {"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
+        "target": {"training": len(granted["train"]), "selection": len(granted["val"])},
     }
-    card = pair_card(config, (source, target), treatments, shape)
-    sizes = {name: len(part) for name, part in parts.items()}
-    return DomainPair(Task(source.classes, sizes), parts, card, fingerprint_pair(source, target), shape, statistics)
-
-
-def align_classes(source: SplitDomain, target: SplitDomain, label_sets: LabelSets) -> Labels:
-    """The task's number of each of the target's classes, (C_target,): where its name stands among the source's.
-
-    -1 where the source lacks it. closed: both have the same names; partial: the target may lack some; open: it may have
-    more. Raises ConfigError naming the classes that one side should not have alone.
-    """
-    alone = {
-        "source": [name for name in source.classes if name not in target.classes],
-        "target": [name for name in target.classes if name not in source.classes],
+    wrong: dict[str, int] = {name: int((source_y[name] != split.y).sum()) for name, split in source.splits.items()}
+    treatments = {
+        role: Treatment(labels[role], wrong if role == "source" else {}, measured[role], statistics[role])
+        for role in measured
     }
-    refused = {"closed": ("source", "target"), "partial": ("target",), "open": ("source",)}[label_sets]
-    if any(alone[role] for role in refused):
-        found = [
-            f"only {domain.told} has {', '.join(alone[domain.role])}"
-            for domain in (source, target)
-            if alone[domain.role]
-        ]
-        fits = [name for name, role in (("partial", "target"), ("open", "source")) if not alone[role]]
-        hint = f"; set data.label_sets={fits[0]} if that is meant" if fits else ""
-        raise ConfigError(f"data.label_sets: {label_sets} does not allow that {' and '.join(found)}{hint}")
-    known = {name: number for number, name in enumerate(source.classes)}
-    return np.array([known.get(name, -1) for name in target.classes], dtype=np.int64)
+    return DomainPair(
+        task=Task(classes, {name: len(part) for name, part in parts.items()}),
+        parts=parts,
+        card=pair_card(config, domains, treatments, shape),
+        fingerprint=fingerprint_pair(*domains),
+        shape=shape,
+        statistics={"source": statistics["target"], **statistics},
+        unknown=_unknown(target, config),
+    )
+
+
+def _unknown(target: SplitDomain, config: PairSettings) -> dict[str, RowNumbers]:
+    if config.is_transductive:  # every row without a label is a test row
+        return {}
+    held: dict[SplitName, str] = {"train": "target_unlabelled", "val": "target_val"}
+    return {part: np.flatnonzero(target.splits[split].y < 0) for split, part in held.items()}
 
 
 def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) -> Shape:
@@ -213,48 +218,6 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
     return (int(channels), int(first[0]), int(first[1]))
 
 
-def noisy_labels(source: SplitDomain, share: float, seed: int) -> dict[SplitName, Labels]:
-    """The source's labels by split, of which `share` is wrong in train and val; test keeps its own."""
-    return {
-        name: plant_noise(
-            split.y, split.rows, 0.0 if name == "test" else share, len(source.classes), "label noise", seed, name
-        )
-        for name, split in source.splits.items()
-    }
-
-
-def granted_rows(
-    target: SplitDomain, y: Mapping[SplitName, Labels], classes: tuple[str, ...], config: PairSettings, seed: int
-) -> dict[SplitName, RowNumbers]:
-    """Positions in the target's splits of the rows whose labels are granted, ascending; none of test, ever.
-
-    y: labels in the task's numbering; rows of no class of the task are never granted. A smaller number per class lies
-    inside a larger one. Raises ConfigError naming the classes that have fewer rows than were asked for.
-    """
-    names = {number: name for number, name in enumerate(classes) if name in target.classes}
-
-    def choose(split: SplitName, key: str, grant: Grant) -> RowNumbers:
-        if grant == "none":
-            return np.array([], dtype=np.int64)
-        if grant == "all":
-            return np.flatnonzero(y[split] >= 0)
-        counts = class_counts(y[split], len(classes))
-        if short := [f"{name} ({counts[number]})" for number, name in names.items() if counts[number] < grant]:
-            raise ConfigError(
-                f"data.{key}: {target.told} has fewer {split} rows than the {grant} per class asked for, "
-                f"of {', '.join(short)}"
-            )
-        return take_per_class(y[split], target.splits[split].rows, grant, "grant", seed, split)
-
-    train, val = _together(
-        (
-            partial(choose, "train", "target_labels", config.target_labels),
-            partial(choose, "val", "target_val_labels", config.target_val_labels),
-        )
-    )
-    return {"train": train, "val": val, "test": np.array([], dtype=np.int64)}
-
-
 def _source_parts(source: SplitDomain, y: Mapping[SplitName, Labels], device: torch.device) -> list[Part]:
     return [_part(f"source_{name}", "source", split, y[name], device) for name, split in source.splits.items()]
 
@@ -275,10 +238,40 @@ def _target_parts(
         unlabelled,
         _granted_part(unlabelled, y["train"], granted["train"]),
         *(
-            _part(f"target_{each}", "target", target.splits[each], y[each], device, granted[each])
+            replace(
+                _part(f"target_{each}", "target", target.splits[each], y[each], device, granted[each]),
+                judged_without_labels=each == "val",
+            )
             for each in evaluation
         ),
     ]
+
+
+def _whole_parts(
+    target: SplitDomain,
+    y: Mapping[SplitName, Labels],
+    granted: Mapping[SplitName, RowNumbers],
+    device: torch.device,
+) -> list[Part]:
+    """The same under a transductive protocol: rows granted for selection are val, those granted for nothing are test.
+
+    Together with the rows granted for training they are the whole target, which is what training sees without labels.
+    Raises ConfigError where the grants leave no test row.
+    """
+    whole, labels = target.splits["train"], y["train"]
+    unlabelled = _part("target_unlabelled", "target", whole, None, device)
+    left = np.setdiff1d(np.arange(len(whole)), np.concatenate((granted["train"], granted["val"])))
+    if not len(left):
+        raise ConfigError(
+            "data.target_labels: under data.protocol=transductive granted rows leave the test set, and none is left; "
+            "grant fewer, or set data.protocol=split"
+        )
+    parts = [_granted_part(unlabelled, labels, granted["train"])]
+    for name, positions in (("val", granted["val"]), ("test", left)):
+        chosen = np.arange(len(positions)) if name == "val" else np.array([], dtype=np.int64)
+        part = _part(f"target_{name}", "target", whole.take(positions), labels[positions], device, chosen)
+        parts.append(replace(part, index=torch.from_numpy(positions).to(device)))
+    return [unlabelled, *(replace(part, judged_without_labels=True) for part in parts)]
 
 
 def _part(
@@ -315,17 +308,3 @@ def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
         identity=unlabelled.identity,
     )
-
-
-def _together(calls: Iterable[Callable[[], T]]) -> list[T]:
-    """What the calls return; raises one ConfigError with the problems of all."""
-    results: list[T] = []
-    problems: list[str] = []
-    for call in calls:
-        try:
-            results.append(call())
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(dict.fromkeys(problems))
-    return results

@@ -34,7 +34,7 @@ class Fault:
 
 
 def find_faults(domains: Mapping[Role, SplitDomain]) -> list[Fault]:
-    """Everything found in both domains as training would read them, problems first."""
+    """Everything found in the domains as training would read them, problems first."""
     found = []
     for domain in domains.values():
         found += [*_gaps(domain), *_imbalance(domain), *_constant(domain)]
@@ -59,14 +59,26 @@ def row_digests(x: NDArray[Any]) -> NDArray[np.uint64]:
 
 def _gaps(domain: SplitDomain) -> Iterator[Fault]:
     for name, split in domain.splits.items():
+        where, unknown = f"{domain.told}, {name}", int((split.y < 0).sum())
+        if unknown:
+            figures = "figures are over the others" if unknown < len(split) else "there will be no figures for it"
+            yield Fault("note", where, f"{unknown} of {len(split)} rows have no label; {figures}")
+        if unknown == len(split):  # also where it is empty, as the protocol has it
+            continue
         counts = class_counts(split.y, len(domain.classes))
         absent = [label for label, count in zip(domain.classes, counts, strict=True) if count == 0]
         if absent:
-            yield Fault("problem", f"{domain.told}, {name}", f"no rows of {', '.join(absent)}")
+            yield Fault(
+                "note" if unknown else "problem",
+                where,
+                f"no {'labelled ' if unknown else ''}rows of {', '.join(absent)}",
+            )
 
 
 def _imbalance(domain: SplitDomain) -> Iterator[Fault]:
     counts = class_counts(domain.splits["train"].y, len(domain.classes))
+    if not len(counts):
+        return
     few, many = int(counts.argmin()), int(counts.argmax())
     if 0 < counts[few] * IMBALANCE <= counts[many]:
         yield Fault(
@@ -94,7 +106,8 @@ def _copies_within(domain: SplitDomain, name: str, split: Split, keys: NDArray[n
         return
     where = f"{domain.told}, {name}"
     yield Fault("note", where, f"{len(copies)} rows repeat another one of the split", _some(split, copies))
-    contradicting = copies[split.y[copies] != split.y[first[inverse[copies]]]]
+    labels, others = split.y[copies], split.y[first[inverse[copies]]]
+    contradicting = copies[(labels != others) & (labels >= 0) & (others >= 0)]
     if len(contradicting):
         what = f"{len(contradicting)} rows repeat another one under another label"
         yield Fault("problem", where, what, _some(split, contradicting))
@@ -108,6 +121,8 @@ def _copies_across(
     theirs: NDArray[np.uint64],
 ) -> Iterator[Fault]:
     """Rows of the second split that stand in the first too."""
+    if domains[first[0]].splits[first[1]] is domains[second[0]].splits[second[1]]:
+        return  # under a transductive protocol train and test are one
     shapes = [domains[role].splits[name].x.shape[1:] for role, name in (first, second)]
     copies = np.flatnonzero(np.isin(theirs, ours)) if shapes[0] == shapes[1] else np.array([], dtype=int)
     if len(copies):

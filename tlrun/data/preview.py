@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlrun.config import ExperimentConfig
 from tlrun.data.datasets.base import DomainData, Rows
-from tlrun.data.domain import DomainPair, load_domain, make_pair
+from tlrun.data.domain import DomainPair, load_domain, make_pair, roles_of
 from tlrun.data.images import BadImage, ImageFiles, read_thumbnail
 from tlrun.data.rows import bad_image_error
 from tlrun.data.split_domain import Role
@@ -21,6 +21,7 @@ from tlrun.data.transforms import Augmentation, to_batch
 
 PER_CLASS_POINTS = 200
 """So many rows a class are shown of a pair in the plane."""
+NO_LABEL = "no label"
 
 THUMBNAIL = 224
 """The longer side, in pixels, in which image files are shown as they came."""
@@ -30,8 +31,8 @@ THUMBNAIL = 224
 class Preview:
     """Rows of one domain's train split, class by class, with all their labels: to be looked at, never trained on.
 
-    y (N,) numbers of `classes`; before: as they came, N images
-    (H, W, C) uint8 (of files thumbnails, whole) or N features (D,) float32; after (N, C, H, W) or (N, D)
+    y (N,) numbers of `classes`, the first of which is `no label` where there are such rows; before: as they came, N
+    images (H, W, C) uint8 (of files thumbnails, whole) or N features (D,) float32; after (N, C, H, W) or (N, D)
     float32, augmented and normalised; granted (N,) whether a target row's label was granted for training.
     """
 
@@ -45,12 +46,14 @@ class Preview:
 
 
 def preview(config: ExperimentConfig, *, per_class: int) -> tuple[DomainPair, list[Preview]]:
-    """The pair, and `per_class` training rows of each class of source and target; of features in the plane more.
+    """The pair, and `per_class` training rows of each class of the domains there are; of features in the plane more.
 
     Raises ConfigError as a run would.
     """
-    domains: dict[Role, DomainData] = {role: load_domain(config.data, role) for role in ("source", "target")}
-    pair = make_pair(domains["source"], domains["target"], config.data, seed=config.seed, device=torch.device("cpu"))
+    domains = {role: load_domain(config.data, role) for role in roles_of(config.data)}
+    pair = make_pair(
+        domains.get("source"), domains["target"], config.data, seed=config.seed, device=torch.device("cpu")
+    )
     count = PER_CLASS_POINTS if pair.shape == (2,) else per_class
     return pair, [_preview(config, pair, role, data, count) for role, data in domains.items()]
 
@@ -59,8 +62,11 @@ def _preview(config: ExperimentConfig, pair: DomainPair, role: Role, data: Domai
     part = pair.parts["source_train" if role == "source" else "target_unlabelled"]
     assert part.rows is not None
     rows = part.rows.numpy()
-    y = data.train.y[rows]
-    chosen = np.concatenate([np.flatnonzero(y == number)[:per_class] for number in range(len(data.classes))])
+    train = data.whole().train if role == "target" and config.data.is_transductive else data.train
+    y, classes = train.y[rows], data.classes
+    if (y < 0).any():
+        y, classes = y + 1, (NO_LABEL, *classes)
+    chosen = np.concatenate([np.flatnonzero(y == number)[:per_class] for number in range(len(classes))])
     augmentation = Augmentation(config.augment, pair.shape)
     augmented = augmentation(
         part.x.take(torch.from_numpy(chosen)),
@@ -72,9 +78,9 @@ def _preview(config: ExperimentConfig, pair: DomainPair, role: Role, data: Domai
     return Preview(
         role=role,
         name=pair.card[role]["name"],
-        classes=data.classes,
+        classes=classes,
         y=y[chosen],
-        before=_as_came(data.train, rows[chosen]),
+        before=_as_came(train, rows[chosen]),
         after=to_batch(augmented, pair.statistics[role], pair.shape).numpy(),
         granted=is_granted,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 
 from tlrun.config import ConfigError, PairSettings
 from tlrun.data.datasets.base import DomainData, Rows
@@ -35,6 +36,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def take(self, positions: RowNumbers) -> Split:
+        """These rows of it; the whole of it shares its memory."""
+        if len(positions) == len(self):
+            return self
+        x = self.x.subset(torch.from_numpy(positions))
+        return Split(x, self.y[positions], self.rows[positions], self.identity)
+
 
 @dataclass(frozen=True)
 class SplitDomain:
@@ -59,6 +67,11 @@ class SplitDomain:
         return self.shape_before is None or len(self.shape_before) == 3
 
     @property
+    def has_unknown(self) -> bool:
+        """Whether any row has a label that nobody knows."""
+        return any(bool((split.y < 0).any()) for split in self.splits.values())
+
+    @property
     def told(self) -> str:
         """How errors name it."""
         return f"{self.name} ({self.role})"
@@ -67,19 +80,27 @@ class SplitDomain:
 def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> SplitDomain:
     """Split a domain and fit its rows. Arrays are copied once; nothing returned holds on to those of `data`.
 
-    Raises ConfigError, with all that is wrong, for a domain of one class, a class without training rows, features that
-    are not finite, and splits or subsets that cannot be taken; RunError for an image file that stops the run already.
+    Under data.protocol=transductive the target's train and test split are the whole of it, and its val split is empty;
+    a source without an official test split has an empty one. Raises ConfigError, with all that is wrong, for a source
+    with unknown labels, a domain of one class, a class without training rows, features that are not finite, and splits
+    or subsets that cannot be taken; RunError for an image file that stops the run already.
     """
     name = str(getattr(config, role).called)
+    is_whole = role == "target" and config.is_transductive
+    if is_whole:
+        data = data.whole()
     official: dict[SplitName, Rows | None] = {"train": data.train, "val": data.val, "test": data.test}
     where = f"data.{role}: {name}"
     opened = {split: open_rows(rows, config, where) for split, rows in official.items() if rows is not None}
     usable = {split: each.usable for split, each in opened.items()}
-    if problems := _problems(data, usable, where):
+    takes_classes = role == "target" and config.source is not None
+    if problems := _problems(data, usable, where, takes_classes=takes_classes):
         raise ConfigError(problems)
     rows = _row_numbers(data, usable, role, name, config)
     content = fingerprint(data, opened)
     splits = {split: _take(data, opened, split, numbers, content) for split, numbers in rows.items()}
+    if is_whole:
+        splits["test"] = splits["train"]  # the same rows, held once
     return SplitDomain(
         role=role,
         name=name,
@@ -92,6 +113,15 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> Split
         notes=(*data.notes, *_file_notes(opened), *_absences(splits, data.classes)),
         fingerprint=content,
     )
+
+
+def absent_source(target: SplitDomain) -> SplitDomain:
+    """What stands for the source where there is none: the target's classes and kind of rows, and not one row."""
+    none = np.array([], dtype=np.int64)
+    empty = target.splits["train"].take(none)
+    return replace(
+        target, role="source", name="none", splits=dict.fromkeys(target.splits, empty), origin="", notes=()
+    )  # fmt: skip
 
 
 def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
@@ -129,28 +159,37 @@ def _row_numbers(
     """Rows of train, val and test; each official split has numbers of its own, and only the usable rows count.
 
     Where there is no official test split, `test_fraction` of train is set aside first, then `val_fraction` of what is
-    left, then a subset of the rest is taken where `source_rows` or `target_rows` asks for it. The salts name no domain:
+    left, then a subset of the rest is taken where `source_rows` or `target_rows` asks for it. Under a transductive
+    protocol nothing of the target is set aside, and of the source only val. The salts name no domain:
     MNIST's digit i and MNIST-M's picture of it go the same way, so that val digits are new in both domains.
     """
     y, train = data.train.y, usable["train"]
-    if "test" not in usable:
+    none = np.array([], dtype=np.int64)
+    if config.is_transductive and "test" not in usable:
+        test = none
+    elif "test" not in usable:
         train, test = _set_aside(y, train, config.test_fraction, f"data.test_fraction: {name} ({role})", "test split")
     else:
         test = usable["test"]
-    if "val" not in usable:
-        train, val = _set_aside(y, train, config.val_fraction, f"data.val_fraction: {name} ({role})", "val split")
-    else:
+    val = none
+    if "val" in usable:
         val = usable["val"]
+    elif not (config.is_transductive and role == "target"):
+        train, val = _set_aside(y, train, config.val_fraction, f"data.val_fraction: {name} ({role})", "val split")
     count = config.source_rows if role == "source" else config.target_rows
     if count is not None:
-        least = len(np.unique(y[train]))
+        least = len(np.unique(y[train][y[train] >= 0])) or 1
         if not least <= count <= len(train):
             raise ConfigError(
-                f"data.{role}_rows: must lie between the {least} classes and the {len(train)} training rows of {name}, "
+                f"data.{role}_rows: must lie between {_told_least(least)} and the {len(train)} training rows of {name}, "
                 f"got {count}; null takes all"
             )
         train = train[take_subset(y[train], train, count, "subset")]
     return {"train": train, "val": val, "test": test}
+
+
+def _told_least(least: int) -> str:
+    return f"the {least} classes" if least > 1 else "1"
 
 
 def _set_aside(y: Labels, rows: RowNumbers, fraction: float, where: str, salt: str) -> tuple[RowNumbers, RowNumbers]:
@@ -162,14 +201,23 @@ def _set_aside(y: Labels, rows: RowNumbers, fraction: float, where: str, salt: s
     return rows[kept], rows[aside]
 
 
-def _problems(data: DomainData, usable: Mapping[SplitName, RowNumbers], where: str) -> list[str]:
-    """What makes a domain useless, before any work is put into it."""
+def _problems(
+    data: DomainData, usable: Mapping[SplitName, RowNumbers], where: str, *, takes_classes: bool
+) -> list[str]:
+    """What makes a domain useless, before any work is put into it. takes_classes: a source may tell it its classes."""
+    y = data.train.y[usable["train"]]
     problems = []
-    if len(data.classes) < 2:
+    unknown = int((y < 0).sum())
+    if unknown and where.startswith("data.source"):
+        problems.append(f"{where} has {unknown} training rows without a label; a source must be labelled throughout")
+    elif not data.classes and unknown and not takes_classes:
+        problems.append(f"{where} has no labels, and no source gives it classes; name one with domain@data.source=NAME")
+    elif len(data.classes) < 2 and not (takes_classes and unknown):
         names = ", ".join(data.classes) or "none"
         problems.append(f"{where} must have at least two classes, got {names}")
-    counts = class_counts(data.train.y[usable["train"]], len(data.classes))
-    if empty := [name for name, count in zip(data.classes, counts, strict=True) if count == 0]:
+    counts = class_counts(y, len(data.classes))
+    empty = [name for name, count in zip(data.classes, counts, strict=True) if count == 0]
+    if empty and not unknown:
         problems.append(f"{where} has no training rows of {', '.join(empty)}")
     for split in ("val", "test"):
         if split in usable and not len(usable[split]):
@@ -183,10 +231,14 @@ def _problems(data: DomainData, usable: Mapping[SplitName, RowNumbers], where: s
 
 
 def _absences(splits: Mapping[SplitName, Split], classes: tuple[str, ...]) -> list[str]:
-    """Classes too small for every split, for the data card."""
+    """Classes too small for every split, and rows of unknown label, for the data card."""
     notes = []
     for split, rows in splits.items():
+        unknown = int((rows.y < 0).sum())
+        if unknown:
+            notes.append(f"{unknown} of {len(rows)} {split} rows have no label")
         counts = class_counts(rows.y, len(classes))
-        if absent := [name for name, count in zip(classes, counts, strict=True) if count == 0]:
-            notes.append(f"no {split} rows of {', '.join(absent)}")
+        absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+        if absent and unknown < len(rows):
+            notes.append(f"no {'labelled ' if unknown else ''}{split} rows of {', '.join(absent)}")
     return notes

@@ -1,7 +1,8 @@
 """Which rows go where: fixed splits, subsets, grants and planted noise, as functions of row numbers and labels alone.
 
 Nothing is drawn from a library's random generator: rows are put in order by a hash of their number, so that the choice
-is the same on every machine and under every version, and a smaller choice lies inside a larger one.
+is the same on every machine and under every version, and a smaller choice lies inside a larger one. Rows without a label
+(below 0) are one stratum of their own.
 """
 
 from __future__ import annotations
@@ -61,9 +62,16 @@ def stratified_order(y: Labels, rows: RowNumbers, *salt: str | int) -> NDArray[n
     largest remainder it takes no row from a class when the choice grows, so smaller choices lie inside larger ones.
     """
     ranks = class_ranks(y, rows, *salt)
-    place = (2 * ranks + 1) / (2 * np.bincount(y)[y])
+    place = (2 * ranks + 1) / (2 * _sizes(y))
     place[ranks == 0] = 0.0  # every class once before any class twice
     return np.lexsort((y, place))
+
+
+def _sizes(y: Labels) -> NDArray[np.int64]:
+    """How many rows each row's class has, (N,)."""
+    _, inverse, counts = np.unique(y, return_inverse=True, return_counts=True)
+    sizes: NDArray[np.int64] = counts[inverse]
+    return sizes
 
 
 def carve(y: Labels, rows: RowNumbers, fraction: float, *salt: str | int) -> tuple[RowNumbers, RowNumbers]:
@@ -72,7 +80,7 @@ def carve(y: Labels, rows: RowNumbers, fraction: float, *salt: str | int) -> tup
     A class of one row stays whole; of any other class at least one row goes and at least one stays. So the second
     array is empty only when no class has two rows.
     """
-    largest = class_ranks(y, rows, *salt) == np.bincount(y)[y] - 1
+    largest = class_ranks(y, rows, *salt) == _sizes(y) - 1
     order = stratified_order(y, rows, *salt)
     order = order[~largest[order]]  # the last row of a class is never set aside
     count = max(round(fraction * len(y)), len(np.unique(y[order])))

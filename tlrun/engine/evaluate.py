@@ -24,7 +24,10 @@ Batches = Callable[[Part], Iterable[Examples]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One look at a model: figures by split, the label-free ones of target val, accuracy where labels were granted."""
+    """One look at a model: figures by split, the label-free ones, target val accuracy where labels were granted.
+
+    The label-free ones are of target val, or of the whole target where the protocol is transductive.
+    """
 
     splits: Mapping[str, SplitMetrics]
     label_free: LabelFree
@@ -73,13 +76,17 @@ class Evaluator:
             for examples, output in self.outputs(part):
                 assert examples.y is not None
                 metrics.update(output.logits, examples.y)
-                if name == "target_val":
+                if part.judged_without_labels:
                     label_free.update(output.logits)
+                if name == "target_val":
                     assert part.granted is not None
                     rows = part.granted[start : start + len(examples)]
                     granted.update(output.logits[rows], examples.y[rows])
                     start += len(examples)
             splits[name] = metrics.result()
+        if parts["target_granted"].judged_without_labels:
+            for _, output in self.outputs(parts["target_granted"]):
+                label_free.update(output.logits)
         return Evaluation(splits, label_free.result(), granted.result().accuracy)
 
     def accuracy(self, part: Part) -> float | None:
@@ -114,13 +121,19 @@ def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
     """How many rows each selection rule would read in an evaluation of these parts; `last` reads none."""
     granted = parts["target_val"].granted
     assert granted is not None
+    without_labels = sum(len(part) for part in parts.values() if part.judged_without_labels)
     return {
         "source_val": int(_has_class(parts["source_val"]).sum()),
         "target_val": int((_has_class(parts["target_val"]) & granted).sum()),
-        "entropy": len(parts["target_val"]),
-        "information_maximisation": len(parts["target_val"]),
+        "entropy": without_labels,
+        "information_maximisation": without_labels,
         "oracle": int(_has_class(parts["target_test"]).sum()),
     }
+
+
+def labelled_rows(parts: Mapping[str, Part]) -> dict[str, int]:
+    """How many rows of each evaluation part have a label of the task."""
+    return {name: int(_has_class(parts[name]).sum()) for name in EVALUATION_PARTS}
 
 
 def _has_class(part: Part) -> Tensor:

@@ -9,9 +9,10 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from tlrun.batch import Output, Task
+from tlrun.data.domain import Part
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
-from tlrun.run import digest
+from tlrun.run import Prediction, digest
 
 DEAD_GRADIENT = 1e-7
 """A transfer term whose gradient norm at the features never exceeds this did nothing."""
@@ -27,19 +28,37 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     evaluation = engine.evaluator.evaluate(parts)
     classes = pair.task.classes
     for name, split in evaluation.splits.items():
-        domain, part = name.split("_")
-        folder.write_confusion(domain, part, classes, split.confusion)
-    test = parts["target_test"]
-    _, output = engine.evaluator.encode(test)
-    assert test.y is not None and test.rows is not None
-    probabilities = output.logits.softmax(dim=1)
-    folder.write_predictions(
-        classes, rows=test.rows.tolist(), labels=test.y.tolist(), probabilities=probabilities.tolist()
-    )
+        if split.rows:  # without a labelled row there is nothing to count
+            domain, part = name.split("_")
+            folder.write_confusion(domain, part, classes, split.confusion)
+    _, output = engine.evaluator.encode(parts["target_test"])
+    folder.write_predictions(classes, predicted(engine, output))
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
     folder.write_summary(summarise(engine, evaluation, pretrain_seconds, likeness=twin_likeness(engine, output)))
     return folder.read_summary()
+
+
+def predicted(engine: Engine, test: Output) -> list[Prediction]:
+    """What the model says of the target's test rows, and of all its other rows whose label nobody knows."""
+    pair = engine.pair
+    found = _predictions(pair.parts["target_test"], test, "test")
+    for name, positions in pair.unknown.items():
+        if len(positions):
+            part = engine.parts[name].take(torch.from_numpy(positions))
+            _, output = engine.evaluator.encode(part)
+            found += _predictions(part, output, "val" if name == "target_val" else "train")
+    return found
+
+
+def _predictions(part: Part, output: Output, split: str) -> list[Prediction]:
+    assert part.rows is not None
+    labels = [-1] * len(part) if part.y is None else part.y.tolist()
+    probabilities = output.logits.softmax(dim=1).tolist()
+    return [
+        Prediction(split, row, label, shares)
+        for row, label, shares in zip(part.rows.tolist(), labels, probabilities, strict=True)
+    ]
 
 
 def twin_likeness(engine: Engine, target: Output) -> dict[str, Any]:
@@ -49,7 +68,7 @@ def twin_likeness(engine: Engine, target: Output) -> dict[str, Any]:
     """
     data, parts = engine.config.data, engine.parts
     twins: dict[str, Any] = {"twin_rows": None, "twin_agreement": None, "twin_cosine": None}
-    if not data.target.repeats(data.source):
+    if data.source is None or not data.target.repeats(data.source):
         return twins
     _, source = engine.evaluator.encode(parts["source_test"])
     rows = [parts[name].rows for name in ("source_test", "target_test")]
@@ -73,7 +92,7 @@ def summarise(
     """The fields of summary.json for a finished run. likeness: those of `twin_likeness`."""
     state, config, splits = engine.state, engine.config, evaluation.splits
     target, source = splits["target_test"], splits["source_test"]
-    last = next(row for row in reversed(state.rows) if row.get("target_test_accuracy") is not None)
+    known = [row["target_test_accuracy"] for row in state.rows if row.get("target_test_accuracy") is not None]
     before = state.source_test_accuracy_before
     oracle = state.oracle.score
     discriminator = [row["discriminator_accuracy"] for row in state.rows if "discriminator_accuracy" in row]
@@ -83,6 +102,8 @@ def summarise(
         "data": config.data.name,
         "seed": config.seed,
         "target_test_accuracy": target.accuracy,
+        "target_test_rows": len(engine.pair.parts["target_test"]),
+        "target_test_rows_labelled": target.rows,
         "source_test_accuracy": source.accuracy,
         "target_test_macro_f1": target.macro_f1,
         "target_test_loss": target.loss,
@@ -92,7 +113,7 @@ def summarise(
         "select": state.best.rule,
         "select_score": state.best.score,
         "selected_epoch": state.best.epoch,
-        "last_target_test_accuracy": last["target_test_accuracy"],
+        "last_target_test_accuracy": known[-1] if known else None,
         "oracle_target_test_accuracy": oracle,
         "oracle_epoch": state.oracle.epoch,
         "regret": oracle - target.accuracy if oracle is not None and target.accuracy is not None else None,

@@ -41,6 +41,9 @@ SCORES: dict[Rule, Callable[[Evidence], float | None]] = {
 """Each rule's score of an evaluation: higher is better, None cannot be chosen."""
 
 
+READS_LABELS: frozenset[Rule] = frozenset({"source_val", "target_val", "oracle"})
+
+
 def check_rules(asked: Mapping[str, Rule | None], rows: Mapping[Rule, int]) -> None:
     """Raises ConfigError for rules that could never give a score, each under the setting that asks for it.
 
@@ -51,7 +54,8 @@ def check_rules(asked: Mapping[str, Rule | None], rows: Mapping[Rule, int]) -> N
         if rule is not None and rule not in SCORES:
             problems.append(f"{where}: there is no rule {rule!r}; allowed are {', '.join(SCORES)}")
         elif rule is not None and rows.get(rule) == 0:
-            problems.append(f"{where}: {rule} has no rows to read ({RULES[rule]}); name another rule")
+            labelled = "labelled " if rule in READS_LABELS else ""
+            problems.append(f"{where}: {rule} has no {labelled}rows to read ({RULES[rule]}); name another rule")
     if problems:
         raise ConfigError(problems)
 

@@ -24,18 +24,25 @@ WIDE = 30
 
 
 def confusions(groups: Sequence[Group]) -> Figure:
-    """Target test rows of each group, summed over its seeds; one pair."""
+    """Target test rows of each group, summed over its seeds; one pair. Raises RunError where none has a label."""
     panels = []
     for group in groups:
+        if not all(_is_counted(run.folder, "target") for run in group.runs):
+            continue
         classes, counts = _summed([run.folder for run in group.runs], "target")
         panels.append((f"{group.label} (n = {len(group.runs)})", classes, counts))
+    if not panels:
+        raise RunError("no target test row has a label")
     return matrices(panels)
 
 
 def write_run(folder: RunFolder) -> list[Path]:
-    """Draws `plots/confusion.png` of a finished run: source and target test rows."""
+    """Draws `plots/confusion.png` of a finished run: source and target test rows, as far as they have labels."""
     with style.styled():
-        panels = [(f"{domain} test", *_summed([folder], domain)) for domain in style.DOMAINS]
+        counted = [domain for domain in style.DOMAINS if _is_counted(folder, domain)]
+        panels = [(f"{domain} test", *_summed([folder], domain)) for domain in counted]
+        if not panels:
+            return []
         return style.save(matrices(panels), folder.plots / "confusion", kinds=("png",))
 
 
@@ -68,6 +75,11 @@ def matrices(panels: Sequence[tuple[str, Sequence[str], Any]]) -> Figure:
     bar.set_label("share of the true class (%)")
     bar.outline.set_linewidth(0.4)
     return figure
+
+
+def _is_counted(folder: RunFolder, domain: str) -> bool:
+    """Whether any test row of the domain had a label: without one there is no such file."""
+    return folder.confusion(domain, "test").is_file()
 
 
 def _summed(folders: Sequence[RunFolder], domain: str) -> tuple[tuple[str, ...], Any]:

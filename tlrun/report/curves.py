@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.groups import Group
 from tlrun.run import RunFolder
@@ -20,17 +21,21 @@ PANELS = {"target_test_accuracy": "target test accuracy (%)", "source_test_accur
 def curves(groups: Sequence[Group], looks: Sequence[style.Line] | None = None) -> Figure:
     """Accuracy by epoch on both domains: the mean over seeds, in a band of one sample standard deviation.
 
-    looks: one for each group, where several pictures share them.
+    A domain without labelled test rows has no panel. looks: one for each group, where several pictures share them.
+    Raises RunError where no domain has such rows.
     """
-    figure = style.figure(height=2.7 + 0.16 * len(groups) / 3)
-    axes = figure.subplots(1, len(PANELS), sharey=True)
     tables = [[run.folder.read_metrics() for run in group.runs] for group in groups]
+    panels = {name: title for name, title in PANELS.items() if any(_has(run, name) for each in tables for run in each)}
+    if not panels:
+        raise RunError("no test row has a label")
+    figure = style.figure(height=2.7 + 0.16 * len(groups) / 3)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     handles = []
     for look, runs in zip(looks or style.lines([group.strategy for group in groups]), tables, strict=True):
-        for each, column in zip(axes, PANELS, strict=True):
+        for each, column in zip(axes, panels, strict=True):
             handle = _band(each, runs, column, look)
         handles.append(handle)
-    for each, label in zip(axes, PANELS.values(), strict=True):
+    for each, label in zip(axes, panels.values(), strict=True):
         _dress(each, max((int(run["epoch"].max()) for runs in tables for run in runs if len(run)), default=1))
         each.set_title(label)
     style.legend_below(figure, handles, [f"{group.label} (n = {len(group.runs)})" for group in groups])
@@ -48,6 +53,8 @@ def run_curves(folder: RunFolder) -> Figure:
     for look, term in zip(style.lines(["run"] * len(terms)), terms, strict=True):
         loss.plot(metrics["epoch"], metrics[term], color=look.colour, marker=look.marker, ls=look.dash, label=term)
     for domain, (colour, marker) in style.DOMAINS.items():
+        if not _has(metrics, f"{domain}_test_accuracy"):
+            continue
         shown = metrics.dropna(subset=[f"{domain}_test_accuracy"])
         accuracy.plot(
             shown["epoch"], 100 * shown[f"{domain}_test_accuracy"], color=colour, marker=marker, label=f"{domain} test"
@@ -74,7 +81,7 @@ def _band(axes: Axes, runs: Sequence[Any], column: str, look: style.Line) -> Any
     """The mean over runs by epoch, of those runs that have the epoch, and the band around it; returns the line."""
     import pandas
 
-    every = pandas.concat([run[["epoch", column]].dropna() for run in runs])
+    every = pandas.concat([run[["epoch", column]].dropna() for run in runs]).astype(float)
     by_epoch = 100 * every.groupby("epoch")[column].agg(["mean", "std"])
     mean, std = by_epoch["mean"], by_epoch["std"].fillna(0.0)
     step = max(1, len(mean) // 10)
@@ -82,6 +89,11 @@ def _band(axes: Axes, runs: Sequence[Any], column: str, look: style.Line) -> Any
     low, high = (mean - std).clip(lower=0), (mean + std).clip(upper=100)
     axes.fill_between(mean.index, low, high, color=look.colour, alpha=0.15, lw=0)
     return line
+
+
+def _has(metrics: Any, column: str) -> bool:
+    """Whether a table of metrics says anything in a column."""
+    return column in metrics and bool(metrics[column].notna().any())
 
 
 def _dress(axes: Axes, epochs: int) -> None:

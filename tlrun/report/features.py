@@ -56,7 +56,7 @@ def tsne_figure(runs: Sequence[Run]) -> Figure:
 
 
 def test_features(trained: Trained, *, rows: int) -> tuple[Any, Any, Any]:
-    """Features (N, D) of up to `rows` test rows of each domain, labels (N,), and whether each is of the target (N,).
+    """Features (N, D) of up to `rows` test rows of each domain, labels (N,), -1 where unknown, and which are target (N,).
 
     The same rows for every run of a pair: drawn without the run's seed.
     """
@@ -68,6 +68,8 @@ def test_features(trained: Trained, *, rows: int) -> tuple[Any, Any, Any]:
     found = []
     for domain in style.DOMAINS:
         part = trained.pair.parts[f"{domain}_test"]
+        if not len(part):
+            continue
         order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:rows].sort().values
         assert part.y is not None
         part = replace(part, x=part.x.subset(order), y=part.y[order], index=part.index[order], granted=None, rows=None)
@@ -95,6 +97,9 @@ def _by_class(axes: Axes, points: Any, labels: Any, is_target: Any, classes: Seq
     """Filled marks for the source, open ones for the target; returns handles for the legend, of up to ten classes."""
     few = len(classes) <= len(style.CLASSES)
     handles = []
+    if (labels < 0).any():
+        unknown = _scatter(axes, points[labels < 0], marker="o", c="0.7", linewidths=0, alpha=0.6, label="no label")
+        handles += [unknown] if few else []
     for number, name in enumerate(classes):
         colour = style.CLASSES[number] if few else _many(number, len(classes))
         marker = style.MARKERS[number] if few else "o"
@@ -102,7 +107,7 @@ def _by_class(axes: Axes, points: Any, labels: Any, is_target: Any, classes: Seq
             chosen = points[(labels == number) & (is_target == target)]
             look: Any = {"facecolors": "none" if target else colour, "edgecolors": colour if target else "none"}
             drawn = _scatter(axes, chosen, marker=marker, linewidths=0.6, alpha=0.75, label=name, **look)
-            if not target and few:
+            if few and target == bool(is_target.all()):
                 handles.append(drawn)
     return handles
 
@@ -111,6 +116,8 @@ def _by_domain(axes: Axes, points: Any, is_target: Any) -> list[Any]:
     handles = []
     for target, (domain, (colour, marker)) in enumerate(style.DOMAINS.items()):
         chosen = points[is_target == bool(target)]
+        if not len(chosen):
+            continue
         handles.append(_scatter(axes, chosen, marker=marker, c=colour, linewidths=0, alpha=0.6, label=domain))
     return handles
 

@@ -49,7 +49,9 @@ class Svc:
 
         found: dict[str, float] = {"rows_target_labels": self.rows_target_labels}
         for domain in style.DOMAINS:
-            x, y = _rows(pair, f"{domain}_test")
+            x, y = _labelled(pair, f"{domain}_test")
+            if not len(x):
+                continue
             predicted = self.model.predict(x)
             found[f"{domain}_test_accuracy"] = float((predicted == y).mean())
             if domain == "target":
@@ -96,7 +98,7 @@ def fitted(groups: Sequence[Group]) -> Iterator[tuple[Svc, DomainPair]]:
         for run in group.runs:
             data = dict(run.config["data"]) | {"target_val_labels": "none"}
             grants = data.pop("target_labels")
-            kinds = [(DIRECT, "source_train", "none")]
+            kinds = [(DIRECT, "source_train", "none")] if data["source"] is not None else []
             if grants not in ("none", "all"):
                 kinds.append((SCRATCH, "target_granted", grants))
             wanted = []
@@ -141,8 +143,9 @@ def boundaries(groups: Sequence[Group]) -> Figure:
             continue
         name, pair, predict = panels[at]
         each.tick_params(labelbottom=at + columns >= len(panels))  # also above a place that stays empty
-        accuracy = 100 * float((predict(_rows(pair, "target_test")[0]) == _rows(pair, "target_test")[1]).mean())
-        each.set_title(f"{style.wrapped(name, 34)}: {accuracy:.1f} %")
+        x, y = _labelled(pair, "target_test")
+        accuracy = f": {100 * float((predict(x) == y).mean()):.1f} %" if len(x) else ""
+        each.set_title(f"{style.wrapped(name, 34)}{accuracy}")
         found = _panel(each, pair, predict)
         handles = max(handles, found, key=len)
     style.legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
@@ -173,7 +176,11 @@ def _panel(axes: Any, pair: DomainPair, predict: Any) -> list[Any]:
         axes.scatter(faint[:, 0], faint[:, 1], s=3, marker=marker, c="0.45", linewidths=0, alpha=0.45)
         look = {"s": 10, "marker": marker, "c": colour, "linewidths": 0.25, "edgecolors": "white"}
         handles.append(axes.scatter(strong[:, 0], strong[:, 1], label=f"target, {name}", **look))
-    handles.append(axes.scatter([], [], s=6, c="0.45", linewidths=0, label="source"))
+    if (unknown := target[labels < 0]).size:
+        look = {"s": 8, "marker": "x", "c": "black", "linewidths": 0.5}
+        handles.append(axes.scatter(unknown[:, 0], unknown[:, 1], label="target, no label", **look))
+    if len(source):
+        handles.append(axes.scatter([], [], s=6, c="0.45", linewidths=0, label="source"))
     if 0 < len(granted) <= 100:
         ring = {
             "s": 26,
@@ -208,3 +215,9 @@ def _rows(pair: DomainPair, part: str) -> tuple[Any, Any]:
     found = pair.parts[part]
     assert found.y is not None
     return found.x.tensor().numpy(), found.y.numpy()
+
+
+def _labelled(pair: DomainPair, part: str) -> tuple[Any, Any]:
+    """Those of them that have a label."""
+    x, y = _rows(pair, part)
+    return x[y >= 0], y[y >= 0]

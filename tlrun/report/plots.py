@@ -45,7 +45,9 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
                 ("confusion", confusions, MATRICES),
             ]
             for name, kind, most in kinds:
-                _pages(name, kind, of_pair, most, folder, pair)
+                judged = [group for group in of_pair if group.figures(FIGURE)] if name == "bars" else of_pair
+                if judged:
+                    _pages(name, kind, judged, most, folder, pair)
             if is_planar(of_pair[0].runs[0]):
                 _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
             if runs := with_floor(of_pair):
@@ -68,13 +70,14 @@ def spread(groups: Sequence[Group], most: int) -> list[list[Group]]:
 def with_floor(groups: Sequence[Group]) -> list[Run]:
     """For t-SNE: a run of the method with the highest mean target accuracy, after its floor's run of the same seed.
 
-    Methods with a floor come first; empty where there is no method.
+    Methods with a floor come first; of methods without a target accuracy the first is taken; empty where there is none.
     """
-    methods = [group for group in groups if group.role is None and group.figures(FIGURE)]
+    methods = [group for group in groups if group.role is None]
+    methods = [group for group in methods if group.figures(FIGURE)] or methods[:1]
     with_one = [group for group in methods if _common_seed(group) is not None]
     if not methods:
         return []
-    best = max(with_one or methods, key=lambda group: statistics.fmean(group.figures(FIGURE)))
+    best = max(with_one or methods, key=lambda group: statistics.fmean(group.figures(FIGURE) or [0.0]))
     seed = _common_seed(best)
     return [best.runs[0]] if seed is None else [best.references["floor"].by_seed[seed], best.by_seed[seed]]
 

@@ -33,13 +33,14 @@ def draw(previews: list[Preview], path: Path) -> bool:
     if images:
         classes = min(MOST_CLASSES, max(len(each.classes) for each in previews))
         columns = max(np.bincount(each.y).max() for each in previews)
-        figure = Figure(figsize=(13, 0.8 + 3.0 * classes / columns), layout="constrained")
-        for row, axes in zip(previews, figure.subplots(1, 4).reshape(2, 2), strict=True):
+        count = len(previews)
+        figure = Figure(figsize=(6.5 * count, 0.8 + 3.0 * classes / columns), layout="constrained")
+        for row, axes in zip(previews, figure.subplots(1, 2 * count).reshape(count, 2), strict=True):
             _show(axes[0], row, [_as_came(image) for image in row.before], "as it came")
             _show(axes[1], row, [_as_seen(image) for image in row.after], "as training sees it, normalised")
     else:
-        figure = Figure(figsize=(9, 4.4), layout="constrained")
-        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        figure = Figure(figsize=(4.5 * len(previews), 4.4), layout="constrained")
+        panels = figure.subplots(1, len(previews), sharex=True, sharey=True, squeeze=False)[0]
         for axes, each in zip(panels, previews, strict=True):
             _scatter(axes, each)
     figure.savefig(path, dpi=150)

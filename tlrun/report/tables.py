@@ -22,6 +22,8 @@ FIGURES = {
     "images_per_second": "images/s",
     "peak_memory_bytes": "memory",
     "rows_target_labels": "target labels",
+    "target_test_rows": "target test rows",
+    "target_test_rows_labelled": "labelled target test rows",
 }
 """Field of summary.json -> its heading; every one of them is in --csv and --json under the field's own name."""
 
@@ -50,6 +52,7 @@ class Line:
     seeds: tuple[int, ...]
     figures: Mapping[str, Figure]
     select: str | None = None
+    protocol: str | None = None
     gap_closed: float | None = None
     relative_improvement: float | None = None
     adaptation: Verdict | None = None
@@ -71,6 +74,7 @@ def line_of(group: Group) -> Line:
         seeds=group.seeds,
         figures={name: Figure.of(group.figures(name)) for name in FIGURES},
         select=group.settings.get("engine.select"),
+        protocol=group.settings.get("data.protocol"),
         gap_closed=None if group.role else gap_closed(group),
         relative_improvement=None if group.role == "floor" else relative_improvement(group),
         adaptation=None if group.role in ("floor", "scratch") else verdict(group, "floor"),
@@ -129,8 +133,10 @@ def _without_blank(table: Table) -> Table:
 
 def _results(line: Line) -> dict[str, str]:
     return {
+        "protocol": "transductive" if line.protocol == "transductive" and "data.protocol" not in line.differs else "",
         "labels": count(line.figures.get("rows_target_labels")),
         "n": str(len(line.seeds)),
+        "rows": judged(line),
         "target": percent(line.figures.get("target_test_accuracy")),
         "macro-F1": percent(line.figures.get("target_test_macro_f1")),
         "source": percent(line.figures.get("source_test_accuracy")),
@@ -179,6 +185,14 @@ def seconds(figure: Figure) -> str:
     if figure.mean is None:
         return ""
     return f"{figure.mean:.1f}" + ("" if figure.std is None else f" ± {figure.std:.1f}")
+
+
+def judged(line: Line) -> str:
+    """Over how many target test rows the figures are, where not all of them have a label: `120 of 400`."""
+    rows, labelled = (line.figures.get(name) for name in ("target_test_rows", "target_test_rows_labelled"))
+    if rows is None or labelled is None or rows.mean is None or labelled.mean is None or rows.mean == labelled.mean:
+        return ""
+    return f"{labelled.mean:g} of {rows.mean:g}"
 
 
 def count(figure: Figure | None) -> str:

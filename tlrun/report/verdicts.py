@@ -91,8 +91,10 @@ def gap_closed(group: Group) -> float | None:
     """(run - floor) / (ceiling - floor) of the means over the seeds that all three have.
 
     0: no better than the floor; 1: as good as with all target labels. None where one of them is missing, or the
-    ceiling is not above the floor.
+    ceiling is not above the floor, and under a transductive protocol, whose ceiling would train on its test rows.
     """
+    if group.settings.get("data.protocol") == "transductive":
+        return None
     floor, ceiling = group.references.get("floor"), group.references.get("ceiling")
     if floor is None or ceiling is None:
         return None

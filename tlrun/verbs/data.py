@@ -13,6 +13,8 @@ from tlrun.compose import Request, settings
 from tlrun.config import ExperimentConfig
 from tlrun.verbs import Parser
 
+NO_LABEL = "no label"
+
 EPILOG = """\
 show     the data card: counts per class and split, sizes, statistics, origin, labels granted; and a picture of both
          domains, as they came and as training sees them
@@ -137,8 +139,12 @@ def card_lines(card: Mapping[str, Any]) -> Iterable[str]:
     shape = " x ".join(map(str, card["input_shape"]))
     yield f"{card['pair']}: {len(card['classes'])} classes, inputs {shape}, normalised {card['normalize'].replace('_', ' ')}"
     yield f"fingerprint {card['fingerprint'][:16]}"
+    if card["protocol"] != "split":
+        yield f"protocol {card['protocol']}: {card['protocol_means']}"
     for role in ("source", "target"):
         domain = card[role]
+        if domain is None:
+            continue
         yield ""
         yield f"{role}: {domain['name']}"
         yield f"  {domain['origin']}"
@@ -162,13 +168,17 @@ def card_lines(card: Mapping[str, Any]) -> Iterable[str]:
 
 def _class_table(card: Mapping[str, Any]) -> Iterable[str]:
     """Rows of each class in each split of both domains, and their sums."""
-    columns = [(role, split) for role in ("source", "target") for split in card[role]["rows"]]
+    roles = [role for role in ("source", "target") if card[role]]
+    columns = [(role, split) for role in roles for split in card[role]["rows"]]
     names = list(dict.fromkeys([*card["classes"], *card["classes_of_target_alone"]]))
-    width = max(5, *(len(name) for name in names))
+    width = max(len(NO_LABEL), *(len(name) for name in names))
     yield f"{'class':<{width}}" + "".join(f"{f'{role} {split}':>14}" for role, split in columns)
     for name in names:
         counts = (card[role]["rows_per_class"][split].get(name, 0) for role, split in columns)
         yield f"{name:<{width}}" + "".join(f"{count:>14,}" for count in counts)
+    unknown = [card[role]["rows_without_label"][split] for role, split in columns]
+    if any(unknown):
+        yield f"{NO_LABEL:<{width}}" + "".join(f"{count:>14,}" for count in unknown)
     yield f"{'all':<{width}}" + "".join(f"{card[role]['rows'][split]:>14,}" for role, split in columns)
 
 

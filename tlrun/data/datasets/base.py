@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,7 +79,8 @@ class Rows:
 class DomainData:
     """A domain as it comes: its rows in memory, or the list of its image files.
 
-    classes: label i means `classes[i]`. val, test: None where the publishers made no such split. origin: one sentence on
+    classes: label i means `classes[i]`; empty where no row has a label. val, test: None where the publishers made no
+    such split. origin: one sentence on
     where the rows came from and how they were prepared, for the data card; notes: what a reader of results must know.
     Raises ValueError when a label has no class or the splits differ in kind.
     """
@@ -98,11 +99,20 @@ class DomainData:
         for name, rows in splits.items():
             if rows is None:
                 continue
-            least = -1 if isinstance(rows.x, ImageFiles) else 0
-            if len(rows) and not least <= int(rows.y.min()) <= int(rows.y.max()) < len(self.classes):
-                raise ValueError(f"labels must lie in {least}..{len(self.classes) - 1}")
+            if len(rows) and not -1 <= int(rows.y.min()) <= int(rows.y.max()) < len(self.classes):
+                raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, or be -1 where they are unknown")
             if rows.kind != self.train.kind:
                 raise ValueError(f"train rows are {self.train.kind}, {name} {rows.kind}")
+
+    def whole(self) -> DomainData:
+        """The same rows as one split: those of val and test come after those of train, and are numbered on from them."""
+        others = {"val": self.val, "test": self.test}
+        train, notes = self.train, list(self.notes)
+        for name, rows in others.items():
+            if rows is not None:
+                notes.append(f"rows from number {len(train)} on are those of the official {name} split")
+                train = joined(train, rows)
+        return replace(self, train=train, val=None, test=None, notes=tuple(notes))
 
 
 def joined(first: Rows, second: Rows) -> Rows:
