@@ -146,7 +146,7 @@ class UnfreezingSettings(TuningSettings):
 
     backbone_rate: Positive
     stage_decay: Positive
-    rates: dict[str, NonNegative]
+    rates: dict[str, NonNegative] | None
     batch_norm: Literal["train", "frozen_statistics", "frozen"]
 
 

@@ -42,6 +42,8 @@ def key_problem(override: Override, settings: Mapping[str, Any], choices: Mappin
     parts = re.findall(r"[^.\[\]]+", override.key_or_group)
     at: Any = settings
     for number, part in enumerate(parts):
+        if at is None:
+            return f"{override.input_line}: {'.'.join(parts[:number])} is null, with no key to change; add one with +"
         if not isinstance(at, Mapping):
             return None
         if part not in at:

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from tlrun.batch import Encoded, Examples, Inputs
-from tlrun.config import AugmentSettings
+from tlrun.config import AugmentSettings, ViewSettings
 from tlrun.data.domain import Part
+from tlrun.data.evaluation_views import check_views, views_of
+from tlrun.data.order import Balanced, Shuffled, generator
 from tlrun.data.rows import AHEAD, RowStore
-from tlrun.data.splits import hash64, row_keys
+from tlrun.data.splits import row_keys
 from tlrun.data.transforms import Augmentation, Shape, Statistics, to_batch
 
 INPUT_VALUES = 10_000_000
@@ -31,11 +33,11 @@ INPUT_VALUES = 10_000_000
 class Stream:
     """Endless batches of one part: permutations of it, one after the other, cut into batches.
 
-    Every permutation holds every row once; a part smaller than a batch repeats within it. views: how many augmentations
-    of the same rows a batch carries, the first as `x`, the others as `views`. Of a part encoded in several views each
-    permutation reads one, all in turn before any comes again, in an order of the seed. Holds nothing of any other part.
-    Raises ValueError for an empty part and for encoded rows that are to be augmented, ConfigError for an augmentation
-    that does not fit the rows.
+    Every permutation holds every row once; a part smaller than a batch repeats within it. balanced: rather every class
+    as often as any other, where the part has labels. views: how many augmentations of the same rows a batch carries,
+    the first as `x`, the others as `views`. Of a part encoded in several views each permutation reads one, all in turn
+    before any comes again, in an order of the seed. Holds nothing of any other part. Raises ValueError for an empty part
+    and for encoded rows that are to be augmented, ConfigError for an augmentation that does not fit the rows.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Stream:
         seed: int,
         augment: AugmentSettings,
         views: int = 1,
+        balanced: bool = False,
     ) -> None:
         if not len(part):
             raise ValueError(f"{part.name} has no rows to draw batches from")
@@ -60,6 +63,9 @@ class Stream:
         self._seed = seed
         self._augmentation = None if augment.is_identity or part.views else Augmentation(augment, shape)
         self._views = views
+        salt = (seed, part.name)
+        self._balanced = balanced and part.y is not None
+        self._sequence = Balanced(part.y, *salt) if balanced and part.y is not None else Shuffled(len(part), *salt)
         self._cycle = -1
         self._order = torch.empty(0, dtype=torch.int64)
         self._ahead: dict[int, Future[Examples]] = {}
@@ -75,8 +81,8 @@ class Stream:
         pieces = []
         start, stop = address * self.batch_size, (address + 1) * self.batch_size
         while start < stop:
-            cycle, offset = divmod(start, len(self.part))
-            pieces.append((cycle, self._permutation(cycle)[offset : offset + stop - start]))
+            cycle, offset = divmod(start, self._sequence.cycle_length)
+            pieces.append((cycle, self._positions_of(cycle)[offset : offset + stop - start]))
             start += len(pieces[-1][1])
         return pieces
 
@@ -117,8 +123,8 @@ class Stream:
     def _view(self, cycle: int) -> int:
         """Which of the part's encoded views permutation number `cycle` reads."""
         turn, place = divmod(cycle, len(self.part.views))
-        generator = _generator(self._seed, self.part.name, "views", turn)
-        return int(torch.randperm(len(self.part.views), generator=generator)[place])
+        order = torch.randperm(len(self.part.views), generator=generator(self._seed, self.part.name, "views", turn))
+        return int(order[place])
 
     def _augmented(self, rows: Tensor, positions: Tensor, address: int, view: int) -> Tensor:
         if self._augmentation is None:
@@ -127,27 +133,41 @@ class Stream:
         seeds = None
         if self._augmentation.is_per_image:
             # Of a row and its cycle: no two augmentations of a row are alike, also where it comes twice in a batch.
-            cycles = (address * self.batch_size + np.arange(len(rows))) // len(self.part)
-            seeds = row_keys(cycles * len(self.part) + positions.cpu().numpy(), *salt)
-        return self._augmentation(rows, generator=_generator(*salt, address), seeds=seeds)
+            places = address * self.batch_size + np.arange(len(rows))
+            if not self._balanced:  # there a row comes several times in a cycle, so that only its place tells it apart
+                places = places // len(self.part) * len(self.part) + positions.cpu().numpy()
+            seeds = row_keys(places, *salt)
+        return self._augmentation(rows, generator=generator(*salt, address), seeds=seeds)
 
-    def _permutation(self, cycle: int) -> Tensor:
+    def _positions_of(self, cycle: int) -> Tensor:
         if cycle != self._cycle:
-            order = torch.randperm(len(self.part), generator=_generator(self._seed, self.part.name, "order", cycle))
-            self._order, self._cycle = order.to(self.part.x.positions_device), cycle
+            self._order, self._cycle = self._sequence.cycle(cycle).to(self.part.x.positions_device), cycle
         return self._order
 
 
 def evaluation_batches(
-    part: Part, *, statistics: Statistics, shape: Shape, batch_size: int, start: int = 0
+    part: Part,
+    *,
+    statistics: Statistics,
+    shape: Shape,
+    batch_size: int,
+    start: int = 0,
+    test_time: ViewSettings | None = None,
 ) -> Iterator[Examples]:
     """Every row from `start` on once, in the part's order, not augmented; the last batch may be smaller.
 
-    batch_size: the most rows at once; fewer where they are large (`INPUT_VALUES`).
+    batch_size: the most rows at once; fewer where they are large (`INPUT_VALUES`). test_time: which further views of the
+    same rows each batch carries as `views`. Raises ConfigError where the rows are encoded, of which there is but one.
     """
-    for rows, x in _row_batches(part, shape, batch_size, start):
-        y = None if part.y is None else part.y[rows]
-        yield Examples(_inputs(part, x, statistics, shape), y, part.index[rows], part.domain)
+    seen_again = test_time is not None and not test_time.is_identity
+    if test_time is not None and seen_again:
+        check_views(test_time, shape, encoded=part.stage is not None)
+    for place, rows in _row_batches(part, shape, batch_size, start):
+        y = None if part.y is None else part.y[place]
+        views: tuple[Inputs, ...] = ()
+        if test_time is not None and seen_again:
+            views = tuple(_inputs(part, each, statistics, shape) for each in views_of(rows, test_time))
+        yield Examples(_inputs(part, rows, statistics, shape), y, part.index[place], part.domain, views)
 
 
 def _row_batches(part: Part, shape: Shape, most: int, start: int) -> Iterator[tuple[slice, Tensor]]:
@@ -185,7 +205,7 @@ def augmented_batches(
         if augmentation.is_per_image:
             assert part.rows is not None
             seeds = row_keys(part.rows[rows].numpy(), *salt)
-        augmented = augmentation(x, generator=_generator(*salt, rows.start), seeds=seeds)
+        augmented = augmentation(x, generator=generator(*salt, rows.start), seeds=seeds)
         y = None if part.y is None else part.y[rows]
         yield Examples(_inputs(part, augmented, statistics, shape), y, part.index[rows], part.domain)
 
@@ -197,7 +217,3 @@ def _inputs(part: Part, rows: Tensor, statistics: Statistics, shape: Shape) -> I
 
 def _joined(pieces: list[Tensor]) -> Tensor:
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-
-
-def _generator(*parts: str | int) -> torch.Generator:
-    return torch.Generator().manual_seed(hash64(*parts) >> 1)  # torch takes seeds below 2^63

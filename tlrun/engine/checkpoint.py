@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODEL = "model."
+SAVE_SHARE = 0.05
+"""The most of its time that a run spends on saving at the end of epochs; run.checkpoint_seconds holds all the same."""
 
 
 class Checkpoints:
@@ -30,6 +33,14 @@ class Checkpoints:
         self.engine = engine
         self.digest = digest(engine.config)
         self._held: dict[str, Any] | None = None
+        self._seconds = 0.0
+
+    def pays(self, elapsed: float) -> bool:
+        """Whether a save like the last one would take SAVE_SHARE of the seconds since then at most.
+
+        Where only a head learns on encoded rows, an epoch takes less than writing down the frozen backbone once more.
+        """
+        return self._seconds <= SAVE_SHARE * elapsed
 
     def hold_best(self) -> None:
         """Remembers the model as the best one until the next save: whatever in it is not frozen."""
@@ -42,7 +53,7 @@ class Checkpoints:
 
     def save(self, *, best: bool) -> None:
         """Saves the run as it stands, and its model as the best one too if it is."""
-        held = None if best else self._held
+        began, held = time.monotonic(), None if best else self._held
         self._save_last({} if held is None else {"best": held})
         if best:
             self._save_best({})
@@ -50,7 +61,7 @@ class Checkpoints:
             self._save_best(held["moving"])
             if self.engine.finished:  # best.pt is written, so that a finished run's last.pt need not hold it
                 self._save_last({})
-        self._held = None
+        self._held, self._seconds = None, time.monotonic() - began
 
     def _save_last(self, extra: dict[str, Any]) -> None:
         engine = self.engine

@@ -7,13 +7,15 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from tlrun.batch import Batch, Examples, Output, Progress
-from tlrun.config import ExperimentConfig, Rule
+from tlrun.config import ExperimentConfig, Rule, ViewSettings
 from tlrun.data.domain import DomainPair, Part
+from tlrun.data.evaluation_views import check_views
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.engine.balance import class_weights
 from tlrun.engine.checkpoint import Checkpoints
@@ -27,6 +29,7 @@ from tlrun.engine.plan import Stretch, lay_out
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.schedules import Schedule
 from tlrun.engine.selection import SCORES, Best, Patience, check_rules
+from tlrun.engine.single_rows import check_single_rows
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, check_weights, gradient_norm
 from tlrun.layers.ema import EmaCopy, warmed_up
@@ -40,8 +43,6 @@ KINDS = {"source": "source_train", "target": "target_granted", "unlabelled": "ta
 """The training part behind each kind of rows in a batch."""
 GRADIENTS_PER_EPOCH = 10
 """How often in an epoch the transfer terms' gradients at the features are measured."""
-SAVE_SHARE = 0.05
-"""The most of its time that a run spends on saving at the end of epochs."""
 CHECK_STEPS = 100
 """After so many steps the losses are looked at for values that are not finite."""
 
@@ -75,6 +76,10 @@ class Engine:
             strategy, config.optim, config.schedule, runtime=runtime, clip_norm=settings.clip_norm
         )
         self.learning = [self._learning(stretch) for stretch in self.plan.stretches]
+        if settings.batch_size == 1:
+            rows = {kind: self._first_row(kind) for kind in KINDS}
+            batches = [Batch(**{kind: rows[kind] for kind in self._kinds(each)}) for each in self.plan.stretches]
+            check_single_rows(strategy, self.plan, batches, self.learning)
         strategy.class_weights = class_weights(config.optim, pair)
         self.tally = Tally(strategy.terms, runtime.device)
         self.columns = metrics_columns(strategy.terms, rules=tuple(SCORES), groups=tuple(self.optimiser.groups))
@@ -88,7 +93,7 @@ class Engine:
         self.parts: dict[str, Part] = dict(pair.parts)
         self.streams: dict[str, Stream] = {}
         self.ema = EmaCopy(strategy) if settings.ema.decay is not None else None
-        self.evaluator = Evaluator(strategy, self.batches, runtime)
+        self.evaluator = Evaluator(strategy, partial(self.batches, test_time=settings.test_time), runtime)
         self.checkpoints = Checkpoints(self)
 
     # -- the run ------------------------------------------------------------------------------------------------
@@ -100,7 +105,6 @@ class Engine:
         stop; RunError when a loss is not finite or the folder cannot be written.
         """
         self.mark = self.saved = time.monotonic()
-        self.save_seconds = 0.0
         with ExitStack() as stack:
             self.interrupts = stack.enter_context(Interrupts())
             done = (
@@ -116,13 +120,14 @@ class Engine:
     def finished(self) -> bool:
         return self.state.phase >= len(self.plan.stretches)
 
-    def batches(self, part: Part) -> Iterator[Examples]:
-        """A part's rows in order, untouched by augmentation."""
+    def batches(self, part: Part, *, test_time: ViewSettings | None = None) -> Iterator[Examples]:
+        """A part's rows in order, untouched by augmentation, with the views that an evaluation averages over."""
         return evaluation_batches(
             part,
             statistics=self.pair.statistics[part.domain],
             shape=self.pair.shape,
             batch_size=self.config.engine.eval_batch_size,
+            test_time=test_time,
         )
 
     # -- what a strategy may ask for (`strategies.base.Access`) ---------------------------------------------------
@@ -131,7 +136,7 @@ class Engine:
         return self.batches(self._training_part(part))
 
     def encode(self, part: TrainingPart) -> tuple[Tensor, Output]:
-        return self.evaluator.encode(self._training_part(part))
+        return Evaluator(self.strategy, self.batches, self.runtime).encode(self._training_part(part))
 
     def _training_part(self, name: TrainingPart) -> Part:
         if name not in KINDS.values():
@@ -144,6 +149,7 @@ class Engine:
         """The names of what a phase trains; its patterns and turns are checked before the run's first step."""
         phase, where = stretch.phase, f"strategy: phase '{stretch.phase.name}'"
         self.optimiser.check_turns(phase)
+        check_views(self.config.engine.test_time, self.pair.shape, encoded=phase.encode_once)
         return matching(self.strategy, phase.train, where=where) - matching(self.strategy, phase.frozen, where=where)
 
     def _train_phase(self, number: int) -> None:
@@ -187,6 +193,12 @@ class Engine:
         there = {kind: len(self.pair.parts[KINDS[kind]]) > 0 for kind in asked}
         return tuple(kind for kind, need in asked.items() if need != "unused" and there[kind])
 
+    def _first_row(self, kind: str) -> Examples | None:
+        """One row of a kind, as a batch; None where there is none."""
+        part = self.pair.parts[KINDS[kind]]
+        statistics = self.pair.statistics[part.domain]
+        return next(evaluation_batches(part, statistics=statistics, shape=self.pair.shape, batch_size=1), None)
+
     def open_parts(self, number: int) -> EncodedParts:
         """The pair's parts as a phase reads them, in `parts` those for evaluation; its parameters learn from now on.
 
@@ -221,6 +233,7 @@ class Engine:
                 seed=self.config.seed,
                 augment=self.config.augment,
                 views=self.config.strategy.needs.views,
+                balanced=self.config.engine.sampling == "balanced",
             )
             for kind in self._kinds(stretch)
         }
@@ -306,19 +319,31 @@ class Engine:
                 improved = state.best.offer(evidence, progress.step)
                 state.oracle.offer(evidence, progress.step)
             waits = [each for each in (state.phase_patience, state.stop) if each is not None]
-            exhausted = [each.exhausted(evidence) for each in waits]  # each must see the evidence
-            over = over or any(exhausted)
+            exhausted = [each for each in waits if each.exhausted(evidence)]  # each must see the evidence
+            if exhausted and not over:
+                self._say_early(stretch, exhausted[0], epoch)
+            over = over or bool(exhausted)
         state.rows.append(row)
         self.tally.reset()
         state.epoch_seconds, state.epoch_images = 0.0, 0
         if over:
             state.phase, state.phase_step = state.phase + 1, 0
             state.stop = self._fresh_stop()
-        if over or self._save_pays():
+        if over or self.checkpoints.pays(time.monotonic() - self.saved):
             self._save(best=improved)
         elif improved:
             self.checkpoints.hold_best()
         self.display.epoch(row, epochs=self.plan.epochs)
+
+    def _say_early(self, stretch: Stretch, waited: Patience, epoch: int) -> None:
+        """Notes that a phase ends before its share is used up, and why."""
+        name = stretch.phase.name
+        self.state.ended_early[name] = waited.rule
+        left = stretch.first_epoch + stretch.epochs - epoch
+        log.info(
+            "phase '%s' ended %d epochs early: %s had not improved for %d evaluations",
+            *(name, left, waited.rule, waited.waited),
+        )
 
     def _fresh_stop(self) -> Patience | None:
         early = self.config.engine.early_stop
@@ -348,20 +373,12 @@ class Engine:
         seconds = self.state.epoch_seconds + time.monotonic() - self.mark
         return self.state.epoch_images / max(seconds, 1e-9)
 
-    def _save_pays(self) -> bool:
-        """Whether a save like the last one takes SAVE_SHARE of the time since then at most.
-
-        Where only a head learns on encoded rows, an epoch takes less than writing down the frozen backbone once more.
-        """
-        return SAVE_SHARE * (time.monotonic() - self.saved) >= self.save_seconds
-
     def _save(self, *, best: bool = False) -> None:
-        began = time.monotonic()
         self.checkpoints.save(best=best)
         self.folder.write_metrics(self.columns, self.state.rows)
         self.folder.write_classes(self.state.class_rows)
         self._charge(training=False)
-        self.saved, self.save_seconds = self.mark, self.mark - began
+        self.saved = self.mark
 
     def _charge(self, *, training: bool) -> None:
         """Books the time since the last booking; only time spent training counts for the speed."""

@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from tlrun.batch import Output, Task
 from tlrun.data.domain import Part
+from tlrun.data.evaluation_views import num_views
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
 from tlrun.run import Prediction, digest
@@ -110,6 +111,8 @@ def summarise(
         "target_test_calibration_error": target.calibration_error,
         "source_val_accuracy": splits["source_val"].accuracy,
         "target_val_accuracy": splits["target_val"].accuracy,
+        "test_time_views": num_views(config.engine.test_time),
+        "weights": "last step" if engine.ema is None else "moving average",
         "select": state.best.rule,
         "select_score": state.best.score,
         "selected_epoch": state.best.epoch,
@@ -123,6 +126,7 @@ def summarise(
         "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
         "trainable_parameters_by_phase": state.trainable,
         "epochs": len(state.rows),
+        "ended_early": state.ended_early,
         "steps": state.optimizer_steps,
         "rows_target_labels": len(engine.pair.parts["target_granted"]),
         **_cost(engine),

@@ -12,6 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tlrun.config import ConfigError, Rule
 from tlrun.models.transfer import TransferModel
 
+Rates = Mapping[str, float] | None
+"""The setting `strategy.rates`: pattern of stages -> rate; None for none."""
+
 
 @dataclass(frozen=True)
 class ParamGroup:
@@ -73,7 +76,7 @@ def model_groups(
     *,
     backbone_rate: float = 0.1,
     stage_decay: float = 1.0,
-    rates: Mapping[str, float] | None = None,
+    rates: Rates = None,
 ) -> tuple[ParamGroup, ...]:
     """A group for the head (and bottleneck) at rate 1, and one for each backbone stage.
 
@@ -82,7 +85,7 @@ def model_groups(
     `rates` names learns at the rate given there, a bottleneck in a group of its own. Raises ConfigError as `named_rates`.
     """
     stages = model.backbone_stages
-    named = named_rates(model, rates or {})
+    named = named_rates(model, rates)
     groups = [ParamGroup("head", top_patterns(model), named.get("head", 1.0))]
     if model.has_bottleneck and named.keys() & {"head", "bottleneck"}:
         groups = [ParamGroup(name, (f"model.{name}.*",), named.get(name, 1.0)) for name in ("head", "bottleneck")]
@@ -93,12 +96,13 @@ def model_groups(
     return tuple(groups)
 
 
-def named_rates(model: TransferModel, rates: Mapping[str, float]) -> dict[str, float]:
+def named_rates(model: TransferModel, rates: Rates) -> dict[str, float]:
     """The rate of each stage that a pattern of `strategy.rates` matches; the stages are those that learn, and the head.
 
     Raises ConfigError for a pattern that matches none of them, and for a stage that two patterns match: which of them
     counts would depend on their order.
     """
+    rates = rates or {}
     stages = (*model.learning_stages, *(("bottleneck",) if model.has_bottleneck else ()), "head")
     found = {stage: [pattern for pattern in rates if fnmatchcase(stage, pattern)] for stage in stages}
     used = {pattern for patterns in found.values() for pattern in patterns}
@@ -117,7 +121,7 @@ def named_rates(model: TransferModel, rates: Mapping[str, float]) -> dict[str, f
     return {stage: rates[patterns[0]] for stage, patterns in found.items() if patterns}
 
 
-def frozen_stages(model: TransferModel, rates: Mapping[str, float]) -> tuple[str, ...]:
+def frozen_stages(model: TransferModel, rates: Rates) -> tuple[str, ...]:
     """The stages that `strategy.rates` keeps frozen by a rate of 0. Raises ConfigError as `named_rates`, or if it is all."""
     named = named_rates(model, rates)
     if named.get("head") == 0:
@@ -206,14 +210,14 @@ def keep_still(
     *,
     batch_norm: Literal["train", "frozen_statistics", "frozen"],
     loaded: Iterable[str],
-    rates: Mapping[str, float],
+    rates: Rates,
 ) -> tuple[Phase, ...]:
     """The phases with stages of rate 0 frozen throughout, and the batch normalisation of the stages `loaded` kept still.
 
     frozen_statistics: it normalises by its running statistics, which stay; frozen: its scale and shift stay too. A
     bottleneck counts as loaded where it is. Raises ConfigError where either setting has no effect.
     """
-    for pattern, rate in rates.items():
+    for pattern, rate in (rates or {}).items():
         stages = [stage for stage in named_rates(model, rates) if fnmatchcase(stage, pattern)]
         paths = {f"{stage_path(stage)}.*" for stage in stages} | {"*"}
         if rate and not any(paths.intersection(phase.train) for phase in phases):

@@ -66,7 +66,7 @@ class FineTune(Strategy):
                 self.train == "all"
                 and self.encode_once is True
                 and not self.head_share
-                and 0 not in self.rates.values()
+                and 0 not in (self.rates or {}).values()
             ):
                 problems.append("encode_once: has no effect with train=all, where no stage is frozen")
             if self.head_share and self.keep_stages is not None:
