@@ -233,8 +233,27 @@ class FileDomainSettings(DomainSettings):
         return stem.strip("-._") or self.name
 
 
+@dataclass(frozen=True)
+class InputSpec:
+    """What images a network's published weights were trained for.
+
+    size: side in pixels, of the centre that is crop_fraction of the resized image; mean, std: of its three channels
+    with values in [0, 1].
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"]
+    crop_fraction: float
+
+
 class ModelSettings(Settings):
-    """Base of the backbones' `Config`: what every model has beside its backbone's own fields."""
+    """Base of the backbones' `Config`: what every model has beside its backbone's own fields.
+
+    Published weights (`weights=imagenet`) are read from weights_file, else looked for in the folder weights_root and
+    where their library keeps them; with download they are fetched where they are not there.
+    """
 
     name: str
     weights: str
@@ -244,7 +263,16 @@ class ModelSettings(Settings):
     dropout: HalfOpenFraction
     bottleneck: Count | None
 
+    weights_file: str | None
+    weights_root: str | None
+    download: bool
+
     has_imagenet_weights: ClassVar[bool] = False
+
+    @property
+    def input_spec(self) -> InputSpec | None:
+        """What images the published weights were trained for, None where there are none; may import the library."""
+        return None
 
 
 class PairSettings(Settings):

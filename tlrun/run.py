@@ -132,12 +132,15 @@ def digest(config: ExperimentConfig) -> str:
     """Ten hex digits over all settings that decide a run's numbers; the config must be resolved.
 
     Left out: `run`, `device`, of `data` where things lie and how fast they are read (`root`, `download`, `cache_root`,
-    `cache_gigabytes`, `cache`, `workers`), and `pretrain` where no source model is used. 1 and 1.0 count as equal.
+    `cache_gigabytes`, `cache`, `workers`), where weights lie (`model.weights_root`, `model.download`), and `pretrain`
+    where no source model is used. 1 and 1.0 count as equal.
     """
     content = config.to_dict()
     unused = () if config.model.weights == "source" else ("pretrain",)
     for node in ("run", "device", *unused):
         del content[node]
+    for key in ("weights_root", "download"):
+        del content["model"][key]
     for key in ("root", "download", "cache_root", "cache_gigabytes", "cache", "workers"):
         del content["data"][key]
     text = json.dumps([NUMBERS_VERSION, _canonical(content)], sort_keys=True, separators=(",", ":"))
