@@ -26,8 +26,10 @@ from tlrun.data.rows import AHEAD, RowStore
 from tlrun.data.splits import row_keys
 from tlrun.data.transforms import Augmentation, Shape, Statistics, to_batch
 
-INPUT_VALUES = 10_000_000
-"""The most numbers of an evaluation's batch of inputs: 66 photographs of 224 x 224, whose maps then take some 200 MB."""
+INPUT_VALUES = 1_600_000
+"""The most numbers of an evaluation's batch of inputs on the CPU, 10 photographs of 224 x 224. Above 32 MB a map is asked
+of the system anew each time (`runtime.keep_freed_memory`), and the page faults of 66 photographs take as long as the
+network itself."""
 
 
 class Stream:
@@ -172,7 +174,9 @@ def evaluation_batches(
 
 def _row_batches(part: Part, shape: Shape, most: int, start: int) -> Iterator[tuple[slice, Tensor]]:
     """Which rows each batch of consecutive ones has, and the raw rows, some being read ahead."""
-    size = most if part.stage is not None else min(most, max(1, INPUT_VALUES // math.prod(shape)))
+    size = most
+    if part.stage is None and part.index.device.type == "cpu":
+        size = min(most, max(1, INPUT_VALUES // math.prod(shape)))
     slices = [slice(first, min(first + size, len(part))) for first in range(start, len(part), size)]
     if part.x.is_held:
         yield from ((rows, part.x.read(rows.start, rows.stop)) for rows in slices)
