@@ -229,8 +229,8 @@ class FileDomainSettings(DomainSettings):
     def called(self) -> str:
         if self.title is not None or self.place is None:
             return self.title or self.name
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(self.place).name.removesuffix(PurePath(self.place).suffix))
-        return stem.strip("-._") or self.name
+        stem = re.sub(r"\.(csv|txt|lst)$", "", PurePath(self.place).name)
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or self.name
 
 
 @dataclass(frozen=True)

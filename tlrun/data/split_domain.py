@@ -77,8 +77,10 @@ class SplitDomain:
         return f"{self.name} ({self.role})"
 
 
-def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> SplitDomain:
+def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad: bool = False) -> SplitDomain:
     """Split a domain and fit its rows. Arrays are copied once; nothing returned holds on to those of `data`.
+
+    keep_bad: rows of files that give no image too, for a check of the data.
 
     Under data.protocol=transductive the target's train and test split are the whole of it, and its val split is empty;
     a source without an official test split has an empty one. Raises ConfigError, with all that is wrong, for a source
@@ -91,7 +93,9 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> Split
         data = data.whole()
     official: dict[SplitName, Rows | None] = {"train": data.train, "val": data.val, "test": data.test}
     where = f"data.{role}: {name}"
-    opened = {split: open_rows(rows, config, where) for split, rows in official.items() if rows is not None}
+    opened = {
+        split: open_rows(rows, config, where, keep_bad=keep_bad) for split, rows in official.items() if rows is not None
+    }
     usable = {split: each.usable for split, each in opened.items()}
     takes_classes = role == "target" and config.source is not None
     if problems := _problems(data, usable, where, takes_classes=takes_classes):
@@ -127,7 +131,7 @@ def absent_source(target: SplitDomain) -> SplitDomain:
 def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
     """SHA-256 of the class names and of all rows and labels as they came, before anything is done to them.
 
-    Of image files: of their names and sizes, and of the contents of up to 1,000 (`image_files.look_at`).
+    Of image files: of their names and sizes, and of the contents of a sample (`image_files.look_at`).
     """
     digest = hashlib.sha256(repr(data.classes).encode())
     for name, each in opened.items():

@@ -18,8 +18,9 @@ NO_LABEL = "no label"
 EPILOG = """\
 show     the data card: counts per class and split, sizes, statistics, origin, labels granted; and a picture of both
          domains, as they came and as training sees them
-check    what is wrong with the data: classes without rows, copies inside and across splits and domains, images of one
-         value, imbalance; exit code 1 where results would mislead
+check    what is wrong with the data: files that give no image, classes without rows or on one side alone, copies
+         inside and across splits and domains, tiny images and such of one value, imbalance; exit code 1 where results
+         would mislead
 prepare  makes, fetches (with data.download=true) and caches all that a run needs, and says where it is from
 cache    what lies in the cache (data.cache_root, TLRUN_CACHE): size, age since last use, what for; --clear removes all
          that was made, --clear NAME what has that name, whole or without its digest. Above data.cache_gigabytes a run
@@ -78,13 +79,14 @@ def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) ->
 
 def _check(config: ExperimentConfig) -> int:
     from tlrun.data.domain import split_pair
-    from tlrun.data.faults import find_faults
+    from tlrun.data.faults import EXAMPLES, find_faults
 
-    found = find_faults(split_pair(config.data))
+    data = config.data.model_copy(update={"cache": "none"})  # each file itself is looked at
+    found = find_faults(split_pair(data, keep_bad=True), config.data.label_sets)
     for fault in found:
-        rows = (
-            f" (rows {', '.join(map(str, fault.rows))}{' ...' if len(fault.rows) == 5 else ''})" if fault.rows else ""
-        )
+        named = fault.files or fault.rows
+        more = " ..." if len(named) == EXAMPLES else ""
+        rows = f" ({'files' if fault.files else 'rows'} {', '.join(map(str, named))}{more})" if named else ""
         print(f"{fault.weight}: {fault.where}: {fault.what}{rows}")
     problems = sum(fault.weight == "problem" for fault in found)
     print(f"{config.data.name}: {problems} problems, {len(found) - problems} notes")
