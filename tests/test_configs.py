@@ -22,6 +22,10 @@ OPTIONS = [name for name in FILES if "/" in name and not name.startswith("_")]
 WITH = {
     "domain": ("data=pair",),
     "data/pair": ("domain@data.source=mnist", "domain@data.target=usps"),
+    **{
+        f"data/{name}": ("domain@data.source=amazon", "domain@data.target=webcam")
+        for name in ("office31", "office_home", "domainnet", "pacs", "image_clef")
+    },
     "optim/torch": ("optim._target_=torch.optim.RMSprop",),
 }
 """What an option needs beside it: choices that it leaves open."""

@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _say(*error.problems)
         return WRONG
+    except RunError as error:
+        _say(str(error))
+        return FAILED
     except KeyboardInterrupt:
         _say("interrupted before a run started")
         return FAILED

@@ -90,10 +90,18 @@ def last_k_problems(train: str, last_k: int | None) -> list[str]:
     return []
 
 
+def view_problems(encode_once: bool | str | None, encode_views: int | None) -> list[str]:
+    """`encode_views` belongs to rows that are encoded once."""
+    if encode_views is not None and encode_once is False:
+        return ["encode_views: has no effect with encode_once=false; set encode_once=true or leave encode_views null"]
+    return []
+
+
 class TuningSettings(StrategySettings):
     """Base of the methods that train a pretrained model further on labelled rows."""
 
     learns_from: Literal["source", "target", "both"]
+    encode_views: Count | None
 
     @property
     def starts_from(self) -> Literal["anything", "trained", "random"]:
@@ -106,6 +114,21 @@ class TuningSettings(StrategySettings):
             target="unused" if self.learns_from == "source" else "required",
             unlabelled="unused",
         )
+
+
+class UnfreezingSettings(TuningSettings):
+    """Base of the tuning methods under which stages of the backbone learn too: at what rate, with which statistics.
+
+    A pretrained stage learns at `backbone_rate` of the rate, each lower one at `stage_decay` of the one above it. rates
+    replaces this for the stages that a pattern (shell style) names, `{layer4: 0.5, stem: 0}`; 0 keeps a stage frozen.
+    batch_norm: whether the loaded stages' batch normalisation learns, keeps its running statistics while scale and
+    shift learn, or keeps all of it.
+    """
+
+    backbone_rate: Positive
+    stage_decay: Positive
+    rates: dict[str, NonNegative] | None
+    batch_norm: Literal["train", "frozen_statistics", "frozen"]
 
 
 class AdaptationSettings(StrategySettings):
@@ -192,12 +215,31 @@ class FileDomainSettings(DomainSettings):
     def called(self) -> str:
         if self.title is not None or self.place is None:
             return self.title or self.name
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(self.place).name.removesuffix(PurePath(self.place).suffix))
-        return stem.strip("-._") or self.name
+        stem = re.sub(r"\.(csv|txt|lst)$", "", PurePath(self.place).name)
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or self.name
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What images a network's published weights were trained for.
+
+    size: side in pixels, of the centre that is crop_fraction of the resized image; mean, std: of its three channels
+    with values in [0, 1].
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"]
+    crop_fraction: float
 
 
 class ModelSettings(Settings):
-    """Base of the backbones' `Config`: what every model has beside its backbone's own fields."""
+    """Base of the backbones' `Config`: what every model has beside its backbone's own fields.
+
+    Published weights (`weights=imagenet`) are read from weights_file, else looked for in the folder weights_root and
+    where their library keeps them; with download they are fetched where they are not there.
+    """
 
     name: str
     weights: str
@@ -207,7 +249,16 @@ class ModelSettings(Settings):
     dropout: HalfOpenFraction
     bottleneck: Count | None
 
+    weights_file: str | None
+    weights_root: str | None
+    download: bool
+
     has_imagenet_weights: ClassVar[bool] = False
+
+    @property
+    def input_spec(self) -> InputSpec | None:
+        """What images the published weights were trained for, None where there are none; may import the library."""
+        return None
 
 
 class PairSettings(Settings):
@@ -242,6 +293,7 @@ class PairSettings(Settings):
     workers: Count | None
     root: str
     cache_root: str | None
+    cache_gigabytes: Positive | None
     download: bool
 
     @property
@@ -256,14 +308,36 @@ class PairSettings(Settings):
 
 
 class OptimSettings(Settings):
-    """A torch optimizer by its path; any further key is an argument of that optimizer."""
+    """A torch optimizer by its path, and the task's loss; any further key is an argument of that optimizer.
+
+    class_weights: rows of rare classes count for more, in inverse proportion to the rows that a class has among those
+    whose labels are trained on, or to their effective number with `effective_beta`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     target: str = Field(alias="_target_")
     lr: Positive
     weight_decay: NonNegative
+    decay_norms_and_biases: bool
     label_smoothing: HalfOpenFraction
+    class_weights: Literal["none", "inverse_frequency", "effective_number"]
+    effective_beta: OpenFraction | None
+
+    def problems(self) -> list[str]:
+        problems = []
+        if not self.decay_norms_and_biases and not self.weight_decay:
+            problems.append(
+                "decay_norms_and_biases: false has no effect with weight_decay=0; set a weight_decay or leave it true"
+            )
+        if self.class_weights == "effective_number" and self.effective_beta is None:
+            problems.append("effective_beta: must be set with class_weights=effective_number, 0.999 for one")
+        if self.class_weights != "effective_number" and self.effective_beta is not None:
+            problems.append(
+                f"effective_beta: has no effect with class_weights={self.class_weights}; "
+                "set class_weights=effective_number or leave it null"
+            )
+        return problems
 
 
 class ScheduleSettings(Settings):
@@ -279,17 +353,42 @@ class EarlyStopSettings(Settings):
     patience: Count
 
 
+class EmaSettings(Settings):
+    """An exponential moving average of the weights, which is then what a run evaluates, selects and keeps.
+
+    decay: how much of it stays at each step, null for none. warmup: less stays over the first steps, so that the
+    starting weights are soon forgotten.
+    """
+
+    decay: OpenFraction | None
+    warmup: bool
+
+
+class ViewSettings(Settings):
+    """Views of each image over which an evaluation averages the predictions: mirrored, and moved by `shift` pixels."""
+
+    flip: bool
+    shift: Natural
+
+    @property
+    def is_identity(self) -> bool:
+        return not self.flip and not self.shift
+
+
 class EngineSettings(Settings):
     epochs: Count
     steps_per_epoch: Count | None
     batch_size: Count
     eval_batch_size: Count
     accumulate: Count
+    sampling: Literal["shuffled", "balanced"]
     clip_norm: Positive | None
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     evaluate_every: Count
     select: Literal["auto"] | Rule
     early_stop: EarlyStopSettings
+    ema: EmaSettings
+    test_time: ViewSettings
 
 
 class DeviceSettings(Settings):

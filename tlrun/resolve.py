@@ -23,6 +23,7 @@ def check(config: ExperimentConfig) -> list[str]:
         *_weight_problems(config),
         *_pretrain_problems(config),
         *_rule_problems(config),
+        *_balance_problems(config),
         *_requirement_problems(config),
     ]
 
@@ -93,7 +94,8 @@ def pretrain_config(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def _strategy(config: ExperimentConfig) -> StrategySettings:
-    return config.strategy.resolved(config.data.target_labels, augmented=not config.augment.is_identity)
+    seen_as_is = config.augment.is_identity and config.engine.test_time.is_identity
+    return config.strategy.resolved(config.data.target_labels, augmented=not seen_as_is)
 
 
 def _augment(config: ExperimentConfig) -> AugmentSettings:
@@ -242,6 +244,18 @@ def _rule_problems(config: ExperimentConfig) -> list[str]:
     if "last" in (config.engine.early_stop.metric, *config.strategy.rules):
         problems.append("engine.early_stop.metric: 'last' never stops improving; name another rule, or null")
     return problems
+
+
+def _balance_problems(config: ExperimentConfig) -> list[str]:
+    nodes = {"": (config.engine, config.optim)}
+    if _weights(config) == "source":
+        nodes["pretrain."] = (config.pretrain.engine, config.pretrain.optim)
+    return [
+        f"{prefix}engine.sampling: balanced and {prefix}optim.class_weights={optim.class_weights} even out the classes "
+        "twice; choose one of them"
+        for prefix, (engine, optim) in nodes.items()
+        if engine.sampling == "balanced" and optim.class_weights != "none"
+    ]
 
 
 def _requirement_problems(config: ExperimentConfig) -> list[str]:

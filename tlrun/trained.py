@@ -90,7 +90,11 @@ def _evaluator(config: ExperimentConfig, pair: DomainPair, strategy: Strategy) -
     def batches(part: Part) -> list[Examples]:
         statistics = pair.statistics[part.domain]
         size = config.engine.eval_batch_size
-        return list(evaluation_batches(part, statistics=statistics, shape=pair.shape, batch_size=size))
+        return list(
+            evaluation_batches(
+                part, statistics=statistics, shape=pair.shape, batch_size=size, test_time=config.engine.test_time
+            )
+        )
 
     # The CPU has no fp16 to speak of; float32 is the nearest that it has.
     named = config.engine.precision

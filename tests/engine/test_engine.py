@@ -222,7 +222,7 @@ def test_encoding_once_refuses_augmentation_that_it_would_undo(train: Train) -> 
         )
     assert error.value.problems == [
         "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
-        "set augment=none, or strategy.encode_once=false"
+        "set augment=none, strategy.encode_once=false, or strategy.encode_views to a number of views of each row"
     ]
 
 
@@ -233,7 +233,7 @@ def test_encoding_once_refuses_mixing(train: Train) -> None:
         )
     assert error.value.problems == [
         "strategy.encode_once: runs frozen stages once per image, and augment.mix makes new images in every step; "
-        "set augment.mix=null, or strategy.encode_once=false"
+        "set augment/mix=none, or strategy.encode_once=false"
     ]
 
 

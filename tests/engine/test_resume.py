@@ -42,7 +42,12 @@ KINDS: dict[str, tuple[str, ...]] = {
                          "strategy.discriminator_batch_norm=true", "engine.accumulate=2"),
     "cdan": (*TOY, "strategy=cdan", "model.widths=[24,2100]", "strategy.random_features=8", "model.dropout=0.3"),
     "source_only_mixed": (*DIGITS, "strategy=source_only", "augment=strong", "augment.flip=0.5", "augment/mix=both"),
-    "adabn": (*DIGITS, "strategy=adabn", "model.map_dropout=0.2"),
+    "fine_tune_head_first": (*TOY, "strategy=fine_tune", "data.target_labels=all", "strategy.head_share=0.4",
+                             "engine.ema.decay=0.9", "engine.sampling=balanced", "model.bottleneck=8",
+                             "strategy.batch_norm=frozen_statistics", "model.dropout=0.2", "schedule=one_cycle",
+                             "schedule.momentum=[0.95,0.85]", "optim.weight_decay=0.01",
+                             "optim.decay_norms_and_biases=false"),
+    "adabn": (*DIGITS, "strategy=adabn", "model.map_dropout=0.2", "engine.ema.decay=0.9"),
     "mmd": (*DIGITS, "strategy=mmd", "engine.precision=bf16", "engine.evaluate_every=2",
             "engine.early_stop.metric=entropy", "engine.early_stop.patience=1"),
 }  # fmt: skip

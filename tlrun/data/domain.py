@@ -18,10 +18,11 @@ from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
+from tlrun.data.measured import measured
 from tlrun.data.rows import RowStore
 from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, split_domain
 from tlrun.data.splits import Labels, RowNumbers
-from tlrun.data.transforms import Shape, Statistics, measure_rows
+from tlrun.data.transforms import Shape, Statistics
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Part:
     not one of the task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has
     it, so each is below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in
     the target's evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as
-    the domain itself numbers them. judged_without_labels: whether the selection rules without labels read these rows.
+    the domain itself numbers them; identity: what stands behind such a number (`Split.identity`). views: of encoded
+    training rows, what several augmentations of them gave, each like x, which is the first. judged_without_labels:
+    whether the selection rules without labels read these rows.
     """
 
     name: str
@@ -43,7 +46,9 @@ class Part:
     index: Tensor
     granted: Tensor | None = None
     rows: Tensor | None = None
+    identity: str | None = None
     stage: int | None = None
+    views: tuple[RowStore, ...] = ()
     judged_without_labels: bool = False
 
     def __len__(self) -> int:
@@ -99,11 +104,14 @@ def load_pair(config: PairSettings, *, seed: int, device: torch.device) -> Domai
     return _join(domains.get("source"), domains["target"], config, seed=seed, device=device)
 
 
-def split_pair(config: PairSettings) -> dict[Role, SplitDomain]:
-    """The domains there are, split and fitted, all labels with them. Raises ConfigError, with what is wrong in both."""
+def split_pair(config: PairSettings, *, keep_bad: bool = False) -> dict[Role, SplitDomain]:
+    """The domains there are, split and fitted, all labels with them. keep_bad: see `split_domain`.
+
+    Raises ConfigError, with what is wrong in both.
+    """
     places = find_places(config)
     roles = roles_of(config)
-    loaded = together(partial(_load_split, config, role, places) for role in roles)
+    loaded = together(partial(_load_split, config, role, places, keep_bad=keep_bad) for role in roles)
     return dict(zip(roles, loaded, strict=True))
 
 
@@ -138,8 +146,8 @@ def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
     return domain
 
 
-def _load_split(config: PairSettings, role: Role, places: Places) -> SplitDomain:
-    return split_domain(_domain(config, role, places).load(), role=role, config=config)
+def _load_split(config: PairSettings, role: Role, places: Places, *, keep_bad: bool) -> SplitDomain:
+    return split_domain(_domain(config, role, places).load(), role=role, config=config, keep_bad=keep_bad)
 
 
 def _join(
@@ -157,18 +165,18 @@ def _join(
     parts = {part.name: part for part in made}
 
     domains = [domain for domain in (given, target) if domain is not None]
-    measured = {domain.role: measure_rows(domain.splits["train"].x, shape) for domain in domains}
-    common = dict.fromkeys(measured, measured[domains[0].role])
-    used = measured if config.normalize == "per_domain" else common
-    statistics = {role: Statistics.of(*used[role], shape, device) for role in measured}
+    figures = {domain.role: measured(domain, shape, config) for domain in domains}
+    common = dict.fromkeys(figures, figures[domains[0].role])
+    used = figures if config.normalize == "per_domain" else common
+    statistics = {role: Statistics.of(*used[role], shape, device) for role in figures}
     labels: dict[Role, dict[str, int]] = {
         "source": {"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
         "target": {"training": len(granted["train"]), "selection": len(granted["val"])},
     }
     wrong: dict[str, int] = {name: int((source_y[name] != split.y).sum()) for name, split in source.splits.items()}
     treatments = {
-        role: Treatment(labels[role], wrong if role == "source" else {}, measured[role], statistics[role])
-        for role in measured
+        role: Treatment(labels[role], wrong if role == "source" else {}, figures[role], statistics[role])
+        for role in figures
     }
     return DomainPair(
         task=Task(classes, {name: len(part) for name, part in parts.items()}),
@@ -286,6 +294,7 @@ def _part(
         index=torch.arange(len(split), device=device),
         granted=mask,
         rows=torch.from_numpy(split.rows),
+        identity=split.identity,
     )
 
 
@@ -301,4 +310,5 @@ def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
         y=torch.from_numpy(y[granted]).to(device),
         index=chosen.to(device),
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
+        identity=unlabelled.identity,
     )

@@ -77,7 +77,7 @@ class Look:
 
 
 def look_at(files: ImageFiles, listing: Listing, *, workers: int | None) -> Look:
-    """A fingerprint of the names and sizes of all files and of the contents of a fixed sample of 1,000.
+    """A fingerprint of the names and sizes of all files and of the contents of a fixed sample (`splits.SAMPLE`).
 
     To read all would take hours where there are millions; a copy of the folder on another machine has the same one.
     """

@@ -96,6 +96,15 @@ def read_whole(path: Path | str, *, channels: Channels) -> NDArray[np.uint8]:
     return _array(_decoded(path, channels))
 
 
+def image_size(path: Path | str) -> Size:
+    """Width and height that the file's header gives, without decoding. Raises BadImage."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:
+        raise BadImage(path, " ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
 def read_thumbnail(path: Path | str, *, side: int) -> NDArray[np.uint8]:
     """The whole image at path in RGB, aspect kept, its longer side at most `side`. Raises as `read_image`."""
     image = _decoded(path, 3, wanted=lambda found: _fitted(found, side, "pad"))

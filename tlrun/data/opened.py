@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 from tlrun.config import ConfigError, PairSettings
@@ -45,15 +46,22 @@ class Opened(ABC):
     @abstractmethod
     def identity(self) -> tuple[bytes, ...]: ...
 
+    def treatment(self) -> str:
+        """What the domain's fingerprint does not tell of the rows that `fitted` gives, their shape apart."""
+        return ""
+
     @abstractmethod
     def fitted(self, rows: RowNumbers) -> RowStore:
         """A store of these rows, (n,) row numbers, fitted, on the CPU."""
 
 
-def open_rows(rows: Rows, config: PairSettings, where: str) -> Opened:
-    """Ready to be fitted. Raises ConfigError, naming `where`, for files that are not there or cannot be fitted so."""
+def open_rows(rows: Rows, config: PairSettings, where: str, *, keep_bad: bool = False) -> Opened:
+    """Ready to be fitted. keep_bad: files that give no image too, whatever data.on_bad_image says.
+
+    Raises ConfigError, naming `where`, for files that are missing or empty, and where rows of files cannot be fitted.
+    """
     if isinstance(rows.x, ImageFiles):
-        return _OpenedFiles(rows.x, config, where)
+        return _OpenedFiles(rows.x, config, where, keep_bad=keep_bad)
     return _OpenedArray(rows.x, config)
 
 
@@ -72,22 +80,33 @@ class _OpenedArray(Opened):
 
 
 class _OpenedFiles(Opened):
-    def __init__(self, files: ImageFiles, config: PairSettings, where: str) -> None:
+    def __init__(self, files: ImageFiles, config: PairSettings, where: str, *, keep_bad: bool) -> None:
         self._files, self._config = files, config
         self._reading = file_reading(config)
         self._cache = find_places(config).cache
         self._listing: Listing = list_files(files, workers=config.workers)
         sound = np.ones(len(files), dtype=bool)
-        if config.on_bad_image == "skip":
+        if config.on_bad_image == "skip" and not keep_bad:
             sound = sound_files(files, self._listing, self._cache, workers=config.workers)
-        else:
+        elif not keep_bad:
             check_present(files, self._listing, where)
         self.usable = np.flatnonzero(sound)
         self._look = look_at(files, self._listing, workers=config.workers)
         self.notes = (describe_sizes(self._look.sizes), *name_bad(files, sound))
+        if len(files) > SAMPLE:
+            self.notes += (
+                f"statistics are those of {SAMPLE:,} train rows; the fingerprint is of all names and sizes and of the "
+                f"contents of {SAMPLE:,} files",
+            )
 
     def identity(self) -> tuple[bytes, ...]:
         return (self._look.fingerprint.encode(),)
+
+    def treatment(self) -> str:
+        # The fingerprint reads a sample of the files; what is kept of all of them goes by their times too.
+        reading = self._reading
+        how = f"{reading.fit} {reading.interpolation} pillow {PIL.__version__}"
+        return f"{self._listing.digest(self._files)} {how}"
 
     def fitted(self, rows: RowNumbers) -> RowStore:
         found = FileRows(self._files, rows, self._reading)
@@ -113,6 +132,4 @@ def describe_reading(config: PairSettings) -> str:
     words = f"{FIT_WORDS[reading.fit]}, antialiased {reading.interpolation} resize to {reading.size}x{reading.size}"
     if reading.channels == 1:
         words += ", colour made grey by luma"
-    if reading.size != size:
-        words += f", evaluated on the central {size}x{size}"
-    return f"{words}; statistics of up to {SAMPLE:,} train rows, the fingerprint of all names and sizes and {SAMPLE:,} contents"
+    return words if reading.size == size else f"{words}, evaluated on the central {size}x{size}"

@@ -23,11 +23,15 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one domain: x fitted, for the CPU; y in the domain's own numbering; rows as the domain numbers them."""
+    """Rows of one domain: x fitted, for the CPU; y in the domain's own numbering; rows as the domain numbers them.
+
+    identity: what stands behind a row number: the domain's data, which of its sets is numbered, and how rows are fitted.
+    """
 
     x: RowStore
     y: Labels
     rows: RowNumbers
+    identity: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -36,7 +40,8 @@ class Split:
         """These rows of it; the whole of it shares its memory."""
         if len(positions) == len(self):
             return self
-        return Split(self.x.subset(torch.from_numpy(positions)), self.y[positions], self.rows[positions])
+        x = self.x.subset(torch.from_numpy(positions))
+        return Split(x, self.y[positions], self.rows[positions], self.identity)
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,10 @@ class SplitDomain:
         return f"{self.name} ({self.role})"
 
 
-def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> SplitDomain:
+def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad: bool = False) -> SplitDomain:
     """Split a domain and fit its rows. Arrays are copied once; nothing returned holds on to those of `data`.
+
+    keep_bad: rows of files that give no image too, for a check of the data.
 
     Under data.protocol=transductive the target's train and test split are the whole of it, and its val split is empty;
     a source without an official test split has an empty one. Raises ConfigError, with all that is wrong, for a source
@@ -86,13 +93,16 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> Split
         data = data.whole()
     official: dict[SplitName, Rows | None] = {"train": data.train, "val": data.val, "test": data.test}
     where = f"data.{role}: {name}"
-    opened = {split: open_rows(rows, config, where) for split, rows in official.items() if rows is not None}
+    opened = {
+        split: open_rows(rows, config, where, keep_bad=keep_bad) for split, rows in official.items() if rows is not None
+    }
     usable = {split: each.usable for split, each in opened.items()}
     takes_classes = role == "target" and config.source is not None
     if problems := _problems(data, usable, where, takes_classes=takes_classes):
         raise ConfigError(problems)
     rows = _row_numbers(data, usable, role, name, config)
-    splits = {split: _take(data, opened, split, numbers) for split, numbers in rows.items()}
+    content = fingerprint(data, opened)
+    splits = {split: _take(data, opened, split, numbers, content) for split, numbers in rows.items()}
     if is_whole:
         splits["test"] = splits["train"]  # the same rows, held once
     return SplitDomain(
@@ -105,7 +115,7 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> Split
         shape_before=None if isinstance(data.train.x, ImageFiles) else data.train.x.shape[1:],
         origin=data.origin,
         notes=(*data.notes, *_file_notes(opened), *_absences(splits, data.classes)),
-        fingerprint=fingerprint(data, opened),
+        fingerprint=content,
     )
 
 
@@ -121,7 +131,7 @@ def absent_source(target: SplitDomain) -> SplitDomain:
 def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
     """SHA-256 of the class names and of all rows and labels as they came, before anything is done to them.
 
-    Of image files: of their names and sizes, and of the contents of up to 1,000 (`image_files.look_at`).
+    Of image files: of their names and sizes, and of the contents of a sample (`image_files.look_at`).
     """
     digest = hashlib.sha256(repr(data.classes).encode())
     for name, each in opened.items():
@@ -132,11 +142,15 @@ def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
     return digest.hexdigest()
 
 
-def _take(data: DomainData, opened: Mapping[SplitName, Opened], split: SplitName, numbers: RowNumbers) -> Split:
+def _take(
+    data: DomainData, opened: Mapping[SplitName, Opened], split: SplitName, numbers: RowNumbers, content: str
+) -> Split:
     """These rows of an official split, or of train where there is none of that name."""
     home: SplitName = split if split in opened else "train"
     given: Rows = getattr(data, home)
-    return Split(opened[home].fitted(numbers), given.y[numbers], numbers)
+    x = opened[home].fitted(numbers)
+    identity = f"{content} {home} {opened[home].treatment()} {tuple(x.shape[1:])}"
+    return Split(x, given.y[numbers], numbers, identity)
 
 
 def _file_notes(opened: Mapping[SplitName, Opened]) -> list[str]:

@@ -115,13 +115,11 @@ class Statistics:
         return cls(tuple(means.tolist()), tuple(stds.tolist()), scale, offset)
 
 
-def measure_rows(x: RowStore, shape: Shape) -> Figures:
-    """What `measure` says of all rows that are in memory, and of others of a fixed sample, as evaluation crops them."""
-    if x.is_held:
-        return measure(x.tensor())
-    chosen = sample(len(x))
-    chunks = (x.take(torch.from_numpy(chosen[start : start + 128])) for start in range(0, len(chosen), 128))
-    return _measure_images(crop_centre(chunk, shape) for chunk in chunks)
+def measure_sample(x: RowStore, shape: Shape) -> Figures:
+    """What `measure` says of a fixed sample of rows that are images and not in memory, cropped as for evaluation."""
+    chosen, step = sample(len(x)), 32
+    pieces = (x.take(torch.from_numpy(chosen[start : start + step])) for start in range(0, len(chosen), step))
+    return _measure_images(crop_centre(piece, shape) for piece in pieces)
 
 
 def measure(x: Tensor) -> Figures:

@@ -33,12 +33,19 @@ def set_learning(module: nn.Module, learning: set[str]) -> None:
             parameter.grad = None
 
 
-def set_modes(module: nn.Module) -> None:
+def set_modes(module: nn.Module, *, still: Iterable[str] = ()) -> None:
     """Training mode, except for subtrees that have parameters of which none learns: those keep still.
 
     In eval mode a frozen subtree's batch statistics do not move and its dropout is off. A module without parameters
-    (a dropout between two frozen layers, say) follows its parent.
+    (a dropout between two frozen layers, say) follows its parent. still: names of submodules that go to eval mode
+    although something in them learns.
     """
+    _set_modes(module)
+    for name in still:
+        module.get_submodule(name).eval()
+
+
+def _set_modes(module: nn.Module) -> None:
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         module.eval()
@@ -46,7 +53,7 @@ def set_modes(module: nn.Module) -> None:
     module.training = True
     children = list(module.children())
     for child in children:
-        set_modes(child)
+        _set_modes(child)
 
 
 def first_learning_stage(stages: Iterable[tuple[str, nn.Module]]) -> int:

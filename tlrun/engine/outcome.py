@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from tlrun.batch import Output, Task
 from tlrun.data.domain import Part
+from tlrun.data.evaluation_views import num_views
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
 from tlrun.run import Prediction, digest
@@ -24,13 +25,14 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     """Puts the selected model in place, writes predictions, confusion matrices and the summary, and returns the last."""
     engine.checkpoints.load_best()
     folder, pair = engine.folder, engine.pair
-    evaluation = engine.evaluator.evaluate(pair.parts)
+    parts = engine.parts  # encoded where the last phase's were: its frozen stages are those of the selected model
+    evaluation = engine.evaluator.evaluate(parts)
     classes = pair.task.classes
     for name, split in evaluation.splits.items():
         if split.rows:  # without a labelled row there is nothing to count
             domain, part = name.split("_")
             folder.write_confusion(domain, part, classes, split.confusion)
-    _, output = engine.evaluator.encode(pair.parts["target_test"])
+    _, output = engine.evaluator.encode(parts["target_test"])
     folder.write_predictions(classes, predicted(engine, output))
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
@@ -44,7 +46,7 @@ def predicted(engine: Engine, test: Output) -> list[Prediction]:
     found = _predictions(pair.parts["target_test"], test, "test")
     for name, positions in pair.unknown.items():
         if len(positions):
-            part = pair.parts[name].take(torch.from_numpy(positions))
+            part = engine.parts[name].take(torch.from_numpy(positions))
             _, output = engine.evaluator.encode(part)
             found += _predictions(part, output, "val" if name == "target_val" else "train")
     return found
@@ -65,7 +67,7 @@ def twin_likeness(engine: Engine, target: Output) -> dict[str, Any]:
 
     target: what the model says of the target test split.
     """
-    data, parts = engine.config.data, engine.pair.parts
+    data, parts = engine.config.data, engine.parts
     twins: dict[str, Any] = {"twin_rows": None, "twin_agreement": None, "twin_cosine": None}
     if data.source is None or not data.target.repeats(data.source):
         return twins
@@ -109,6 +111,8 @@ def summarise(
         "target_test_calibration_error": target.calibration_error,
         "source_val_accuracy": splits["source_val"].accuracy,
         "target_val_accuracy": splits["target_val"].accuracy,
+        "test_time_views": num_views(config.engine.test_time),
+        "weights": "last step" if engine.ema is None else "moving average",
         "select": state.best.rule,
         "select_score": state.best.score,
         "selected_epoch": state.best.epoch,
@@ -122,14 +126,11 @@ def summarise(
         "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
         "trainable_parameters_by_phase": state.trainable,
         "epochs": len(state.rows),
+        "ended_early": state.ended_early,
         "steps": state.optimizer_steps,
         "rows_target_labels": len(engine.pair.parts["target_granted"]),
-        "seconds": state.seconds,
+        **_cost(engine),
         "pretrain_seconds": pretrain_seconds,
-        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
-        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
-        "device": engine.runtime.device.type,
-        "precision": engine.runtime.precision,
         "name": engine.folder.path.name,
         "digest": digest(config),
         "transfer_alive": state.gradients,
@@ -146,6 +147,19 @@ def summarise(
                 largest_class_share=evaluation.label_free.largest_class_share,
             ),
         ],
+    }
+
+
+def _cost(engine: Engine) -> dict[str, Any]:
+    """Time and memory that the run took, and where."""
+    state = engine.state
+    return {
+        "seconds": state.seconds,
+        "encode_seconds": state.encode_seconds,
+        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
+        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
+        "device": engine.runtime.device.type,
+        "precision": engine.runtime.precision,
     }
 
 

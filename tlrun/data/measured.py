@@ -1,0 +1,41 @@
+"""The statistics of a domain's train rows: of all that are in memory, of a sample of files, which is kept."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import PIL
+
+from tlrun.config import PairSettings
+from tlrun.data.cache import Arrays, cached_arrays
+from tlrun.data.datasets.base import find_places
+from tlrun.data.opened import file_reading
+from tlrun.data.split_domain import SplitDomain
+from tlrun.data.transforms import Figures, Shape, measure, measure_sample
+
+
+def measured(domain: SplitDomain, shape: Shape, config: PairSettings) -> Figures:
+    """Mean and standard deviation of each channel or feature of the train split, as evaluation crops it.
+
+    Those of a sample of files are kept in the cache, since decoding it takes seconds and every run of a sweep needs
+    it. Raises RunError for a sampled file that gives no image, ConfigError where the cache cannot be written.
+    """
+    rows = domain.splits["train"]
+    if rows.x.is_held:
+        return measure(rows.x.tensor())
+
+    def make() -> Arrays:
+        return dict(zip(("mean", "std"), map(np.array, measure_sample(rows.x, shape)), strict=True))
+
+    reading = file_reading(config)
+    inputs = {
+        "fingerprint": domain.fingerprint,
+        "rows": hashlib.sha256(rows.rows.data).hexdigest(),
+        "shape": list(shape),
+        "reading": [reading.size, reading.fit, reading.channels, reading.interpolation],
+        "pillow": PIL.__version__,
+        "recipe": 1,
+    }
+    kept = cached_arrays(find_places(config).cache, "statistics", inputs=inputs, make=make)
+    return kept["mean"].tolist(), kept["std"].tolist()
