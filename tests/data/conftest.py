@@ -43,6 +43,8 @@ def _pair_settings(**changes: Any) -> PairSettings:
         "image_size": None,
         "channels": None,
         "normalize": "shared",
+        "mean": None,
+        "std": None,
         "val_fraction": 0.2,
         "test_fraction": 0.25,
         "source_rows": None,
