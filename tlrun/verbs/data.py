@@ -11,6 +11,7 @@ from typing import Any
 
 from tlrun.compose import Request, settings
 from tlrun.config import ExperimentConfig
+from tlrun.resolve import name_images
 from tlrun.verbs import Parser
 
 NO_LABEL = "no label"
@@ -53,6 +54,7 @@ def main(arguments: list[str]) -> int:
     config = settings(Request(tuple(rest), config_dir=asked.config_dir))
     if asked.what == "cache":
         return _cache(config, asked.clear)
+    config = name_images(config)
     if asked.what == "show":
         return _show(config, json_only=asked.json, picture=None if asked.no_picture or asked.json else asked.picture
                      or Path(f"data_{config.data.name}.png"))  # fmt: skip
