@@ -160,7 +160,7 @@ def test_values_in_range_are_converted_to_the_types_of_their_fields(values: dict
         ({"augment__flip": "some"}, "augment.flip: must be auto or a number of at least 0 and of at most 1, got 'some'"),
         (
             {"augment__mix": {"mixup": 0, "cutmix": 0, "share": 1}},
-            "augment.mix.mixup: or cutmix must be above 0; augment.mix=null mixes nothing",
+            "augment.mix.mixup: or cutmix must be above 0; augment/mix=none mixes nothing",
         ),
         (
             {"augment__albumentations": [{"_target_": "os.system"}]},

@@ -85,10 +85,18 @@ def last_k_problems(train: str, last_k: int | None) -> list[str]:
     return []
 
 
+def view_problems(encode_once: bool | str | None, encode_views: int | None) -> list[str]:
+    """`encode_views` belongs to rows that are encoded once."""
+    if encode_views is not None and encode_once is False:
+        return ["encode_views: has no effect with encode_once=false; set encode_once=true or leave encode_views null"]
+    return []
+
+
 class TuningSettings(StrategySettings):
     """Base of the methods that train a pretrained model further on labelled rows."""
 
     learns_from: Literal["source", "target", "both"]
+    encode_views: Count | None
 
     @property
     def starts_from(self) -> Literal["anything", "trained", "random"]:
@@ -289,6 +297,7 @@ class PairSettings(Settings):
     workers: Count | None
     root: str
     cache_root: str | None
+    cache_gigabytes: Positive | None
     download: bool
 
     @property

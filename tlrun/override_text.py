@@ -87,12 +87,6 @@ def key_problem(override: Override, settings: Mapping[str, Any], choices: Mappin
     return None
 
 
-def _nothing_there(key: str, choices: Mapping[str, Any]) -> str:
-    """What to say of a key below one that is null."""
-    choice = next((each for each in choices if package_of(each) == key), None)
-    return f"{key} is null; " + (f"choose it with {choice}=NAME" if choice else f"give it whole: '{key}={{...}}'")
-
-
 def missing_choices(choices: Mapping[str, Any]) -> list[str]:
     """The groups from which something must be chosen and nothing was."""
     return sorted(key for key, value in choices.items() if value == MISSING)

@@ -61,6 +61,7 @@ def _pair_settings(**changes: Any) -> PairSettings:
         "workers": 2,
         "root": "data",
         "cache_root": None,
+        "cache_gigabytes": None,
         "download": False,
     }
     return PairSettings(**(values | changes))

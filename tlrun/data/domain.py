@@ -35,7 +35,9 @@ class Part:
     not one of the task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has
     it, so each is below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in
     the target's evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as
-    the domain itself numbers them. judged_without_labels: whether the selection rules without labels read these rows.
+    the domain itself numbers them; identity: what stands behind such a number (`Split.identity`). views: of encoded
+    training rows, what several augmentations of them gave, each like x, which is the first. judged_without_labels:
+    whether the selection rules without labels read these rows.
     """
 
     name: str
@@ -45,7 +47,9 @@ class Part:
     index: Tensor
     granted: Tensor | None = None
     rows: Tensor | None = None
+    identity: str | None = None
     stage: int | None = None
+    views: tuple[RowStore, ...] = ()
     judged_without_labels: bool = False
 
     def __len__(self) -> int:
@@ -303,6 +307,7 @@ def _part(
         index=torch.arange(len(split), device=device),
         granted=mask,
         rows=torch.from_numpy(split.rows),
+        identity=split.identity,
     )
 
 
@@ -318,4 +323,5 @@ def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
         y=torch.from_numpy(y[granted]).to(device),
         index=chosen.to(device),
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
+        identity=unlabelled.identity,
     )

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 from tlrun.config import ConfigError, PairSettings
@@ -44,6 +45,10 @@ class Opened(ABC):
 
     @abstractmethod
     def identity(self) -> tuple[bytes, ...]: ...
+
+    def treatment(self) -> str:
+        """What the domain's fingerprint does not tell of the rows that `fitted` gives, their shape apart."""
+        return ""
 
     @abstractmethod
     def fitted(self, rows: RowNumbers) -> RowStore:
@@ -96,6 +101,12 @@ class _OpenedFiles(Opened):
 
     def identity(self) -> tuple[bytes, ...]:
         return (self._look.fingerprint.encode(),)
+
+    def treatment(self) -> str:
+        # The fingerprint reads a sample of the files; what is kept of all of them goes by their times too.
+        reading = self._reading
+        how = f"{reading.fit} {reading.interpolation} pillow {PIL.__version__}"
+        return f"{self._listing.digest(self._files)} {how}"
 
     def fitted(self, rows: RowNumbers) -> RowStore:
         found = FileRows(self._files, rows, self._reading)
