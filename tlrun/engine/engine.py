@@ -216,13 +216,14 @@ class Engine:
         if stretch.phase.encode_once:
             self._charge(training=False)
             before = self.state.seconds
-            opened = Encoding(self).encode(stretch.phase, training=training, evaluated=EVALUATION_PARTS)
+            encoding = Encoding(self, between_blocks=self._between_blocks)
+            opened = encoding.encode(stretch.phase, training=training, evaluated=EVALUATION_PARTS)
             self._charge(training=False)
             self.state.encode_seconds += self.state.seconds - before
         self.parts = opened.parts
         return opened
 
-    def between_blocks(self, name: str, done: int, count: int) -> None:
+    def _between_blocks(self, name: str, done: int, count: int) -> None:
         """Between two blocks of rows being encoded: the display, a signal that came. What is encoded stays."""
         self.display.encoding(name, done, count)
         if self.interrupts.requested:
