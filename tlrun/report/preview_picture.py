@@ -43,7 +43,7 @@ def draw(previews: list[Preview], path: Path) -> bool:
         panels = figure.subplots(1, len(previews), sharex=True, sharey=True, squeeze=False)[0]
         for axes, each in zip(panels, previews, strict=True):
             _scatter(axes, each)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
     return True
 
 
