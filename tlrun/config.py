@@ -26,8 +26,8 @@ RULES: dict[str, str] = {
     "last": "the weights of the last step; reads nothing",
     "source_val": "highest accuracy on the source validation rows",
     "target_val": "highest accuracy on the target validation rows whose labels were granted",
-    "entropy": "lowest mean entropy of the predictions on target validation rows; reads no label",
-    "information_maximisation": "entropy of the mean prediction less the mean entropy, on target validation rows; reads no label",
+    "entropy": "lowest mean entropy of the predictions on target validation rows (transductive: on all); reads no label",
+    "information_maximisation": "entropy of the mean prediction less the mean entropy, on the same rows; reads no label",
     "oracle": "highest accuracy on the target test rows: peeks at withheld labels, so it must be asked for by name",
 }
 """Every selection rule and what it reads; their code is `tlrun/engine/selection.py`."""

@@ -282,7 +282,9 @@ def _whole_parts(
     for name, positions in (("val", granted["val"]), ("test", left)):
         chosen = np.arange(len(positions)) if name == "val" else np.array([], dtype=np.int64)
         part = _part(f"target_{name}", "target", whole.take(positions), labels[positions], device, chosen)
-        parts.append(replace(part, index=torch.from_numpy(positions).to(device)))
+        everything = len(positions) == len(whole)  # then the rows need not be held twice
+        x = unlabelled.x if everything else part.x
+        parts.append(replace(part, x=x, index=torch.from_numpy(positions).to(device)))
     return [unlabelled, *(replace(part, judged_without_labels=True) for part in parts)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,10 @@ def _predictions(part: Part, output: Output, split: str) -> list[Prediction]:
     assert part.rows is not None
     labels = [-1] * len(part) if part.y is None else part.y.tolist()
     probabilities = output.logits.softmax(dim=1).tolist()
+    paths: Sequence[str | None] = part.x.paths() or [None] * len(part)
     return [
-        Prediction(split, row, label, shares)
-        for row, label, shares in zip(part.rows.tolist(), labels, probabilities, strict=True)
+        Prediction(split, row, label, shares, path)
+        for row, label, shares, path in zip(part.rows.tolist(), labels, probabilities, paths, strict=True)
     ]
 
 

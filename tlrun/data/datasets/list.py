@@ -71,7 +71,7 @@ class List(Domain):
             if unknown := sorted(label for label in labels if names.get(label, label) not in classes):
                 raise ConfigError(f"data: {file} names {len(classes)} classes and none for the labels {some(unknown)}")
             return classes, names
-        return None, _folder_names(lines) if numeric and labels else {}
+        return None, folder_names(lines) if numeric and labels else {}
 
 
 def read_list(file: Path) -> Lines:
@@ -102,7 +102,7 @@ def _text(file: Path) -> str:
         raise ConfigError(f"data: {file} cannot be read as text in UTF-8: {error}") from error
 
 
-def _folder_names(lines: dict[SplitName, Lines]) -> dict[str, str]:
+def folder_names(lines: dict[SplitName, Lines]) -> dict[str, str]:
     """Each number's name, from the folder that its images lie in. Raises ConfigError where these are not one to one."""
     pairs = {(label, Path(path).parent.name) for found in lines.values() for path, label in found if label is not None}
     names = dict(pairs)
