@@ -205,7 +205,7 @@ def test_a_failure_in_a_launchers_process_is_raised_to_it(
         raise RunError("the disk is full")
 
     runs.act = act
-    code, _, err = tlrun("-m", "seed=0")
+    code, _, err = tlrun("-m", "seed=0", "hydra.sweep.dir=mine")
     assert code == 1
     assert "Error executing job" in err
     assert "the disk is full" in err

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tlrun.compose import Plan, Request, as_typed, job_names, plan, readable
+from tlrun.compose import Plan, Request, job_names, plan
 from tlrun.config import ConfigError
+from tlrun.override_text import as_typed, readable
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -45,7 +46,20 @@ def own(tmp_path: Path) -> Path:
 
 def test_a_right_command_is_one_job() -> None:
     found = planned("strategy=mmd", "seed=3")
-    assert found == Plan(("strategy=mmd", "seed=3"), ("strategy=mmd seed=3",), multirun=False, hides_sweep_dir=False)
+    (job,) = found.here
+    assert found == Plan(
+        ("strategy=mmd", "seed=3"), ("strategy=mmd seed=3",), multirun=False, hides_sweep_dir=False, here=(job,)
+    )
+    assert (job.overrides, job.settings.strategy.name, job.settings.seed) == (("strategy=mmd", "seed=3"), "mmd", 3)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["hydra.sweep.dir=mine", "hydra.job.env_set.A=b", "hydra.verbose=true", "hydra/job_logging=default"],
+)
+def test_what_asks_more_of_hydra_than_composing_is_left_to_it(asked: str) -> None:
+    assert len(planned("seed=0,1", multirun=True).here) == 2
+    assert planned("seed=0,1", f"+{asked}" if "env_set" in asked else asked, multirun=True).here == ()
 
 
 def test_a_sweep_is_every_combination_in_the_order_given() -> None:
@@ -58,7 +72,7 @@ def test_a_sweep_is_every_combination_in_the_order_given() -> None:
     )
     assert found.multirun
     assert found.hides_sweep_dir
-    assert [(each.strategy.name, each.seed) for each in found.here] == [
+    assert [(each.settings.strategy.name, each.settings.seed) for each in found.here] == [
         ("source_only", 0),
         ("source_only", 1),
         ("mmd", 0),

@@ -9,6 +9,7 @@ import pytest
 
 from tlrun import cli, experiment, rehearsal
 from tlrun.compose import Request, plan
+from tlrun.config import ExperimentConfig
 from tlrun.files import RunError
 
 TOY = ("data=toy_gaussians", "model=mlp", "engine.batch_size=64", "device=cpu", "device.threads=1")
@@ -33,6 +34,11 @@ def tlrun(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
         return code, out, err
 
     return call
+
+
+def planned(*overrides: str) -> list[ExperimentConfig]:
+    """The settings of a sweep's jobs."""
+    return [job.settings for job in plan(Request(overrides, multirun=True)).here]
 
 
 def test_what_only_data_device_and_model_show_is_told_before_a_sweep_starts(
@@ -79,16 +85,16 @@ def test_runs_that_differ_in_their_seed_are_looked_at_once(
 ) -> None:
     looked: list[int] = []
     monkeypatch.setattr(rehearsal, "_build", lambda config, pairs: looked.append(config.seed) or True)
-    settings = plan(Request((*TOY, "seed=0,1", "engine.epochs=1,2"), multirun=True)).here
+    settings = planned(*TOY, "seed=0,1", "engine.epochs=1,2")
     assert rehearsal.rehearse(settings) == [[], [], [], []]
     assert looked == [0, 0]
 
 
 def test_a_source_model_is_looked_at_before_it_is_there() -> None:
     more = ("strategy=fine_tune", "engine.epochs=1", "pretrain.engine.epochs=1", "data.target_labels=5,all")
-    assert rehearsal.rehearse(plan(Request((*TOY, *more), multirun=True)).here) == [[], []]
+    assert rehearsal.rehearse(planned(*TOY, *more)) == [[], []]
     more = (*more, "pretrain.optim._target_=torch.optim.Adm")
-    ((problem,), _) = rehearsal.rehearse(plan(Request((*TOY, *more), multirun=True)).here)
+    ((problem,), _) = rehearsal.rehearse(planned(*TOY, *more))
     assert problem.startswith("optim._target_: torch.optim has no Optimizer called 'Adm'")
 
 

@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlrun import listing
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from tlrun.compose import Plan
+    from tlrun.config import ExperimentConfig
     from tlrun.experiment import Outcome
 
 DONE, FAILED, WRONG = 0, 1, 2
@@ -93,7 +96,7 @@ def _train(arguments: list[str]) -> int:
     if shows:
         return _show([*_flags(options), *planned.overrides])
     _check_runs(planned)
-    session = Session(arguments, planned)
+    session = Session(arguments, planned, origin=_origin(options))
     with ExitStack() as stack:
         stack.enter_context(_console())
         stack.enter_context(_terminable())
@@ -107,13 +110,14 @@ def _train(arguments: list[str]) -> int:
 
 def _check_runs(planned: Plan) -> None:
     """Tells before a sweep starts what only the data, the device or the weights show. Raises ConfigError."""
-    if not planned.here:
+    if len(planned.here) < 2:
         return
     from tlrun.compose import located
     from tlrun.rehearsal import rehearse
 
     found: dict[str, list[str]] = {}
-    for name, problems in zip(planned.jobs, rehearse(planned.here), strict=True):
+    rehearsed = rehearse([job.settings for job in planned.here])
+    for name, problems in zip(planned.jobs, rehearsed, strict=True):
         for problem in problems:
             found.setdefault(problem, []).append(name)
     if found:
@@ -161,6 +165,13 @@ def _flags(options: argparse.Namespace) -> list[str]:
     return [*flags, "--resolve"] if options.resolve else flags
 
 
+def _origin(options: argparse.Namespace) -> list[str]:
+    """Where a command's settings come from beside ours, so that it can be given anywhere on this machine."""
+    folder, name = options.config_dir, options.config_name
+    found = [f"--config-dir={Path(folder).resolve()}"] if folder else []
+    return [*found, *([f"--config-name={name}"] if name and name != "train" else [])]
+
+
 def _hydra(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Runs `hydra.main` on these arguments. What it refuses it prints, and raises SystemExit."""
     import hydra
@@ -204,16 +215,22 @@ class Result:
 class Session:
     """The jobs of one command: runs them under Hydra, remembers what came of each, and tells it at the end."""
 
-    def __init__(self, arguments: Sequence[str], plan: Plan) -> None:
+    def __init__(self, arguments: Sequence[str], plan: Plan, *, origin: Sequence[str]) -> None:
         self.command = shlex.join(["tlrun", *arguments])
         self.plan = plan
+        self.origin = origin  # the options that say where settings come from: part of every job's own command
         self.results: list[Result] = []
         self.ended_early = False
         self.process = os.getpid()
 
     def run(self, arguments: list[str]) -> None:
+        """Runs every job: here where Hydra has only composed them, else as Hydra's launcher does with these arguments."""
         try:
-            _hydra(arguments, self.job)
+            for number, job in enumerate(self.plan.here):
+                name = self.plan.jobs[number] if self.plan.multirun else " ".join(job.overrides)
+                self._do(number, name, job.overrides, partial(_attempt, job.settings))
+            if not self.plan.here:
+                _hydra(arguments, self.job)
         except KeyboardInterrupt:
             self.ended_early = True
             _say(f"interrupted; to go on, give the same command again: {self.command}")
@@ -227,21 +244,21 @@ class Session:
         """
         from hydra.core.hydra_config import HydraConfig
 
-        from tlrun.compose import as_typed
+        from tlrun.override_text import as_typed
 
         node = HydraConfig.get()
         overrides = [as_typed(override) for override in node.overrides.task]
-        name = " ".join(overrides)
+        number, jobs = node.job.num if self.plan.multirun else 0, self.plan.jobs
+        name = jobs[number] if self.plan.multirun and number < len(jobs) else " ".join(overrides)
+        return self._do(number, name, overrides, partial(_attempt_composed, config))
+
+    def _do(
+        self, number: int, name: str, overrides: Sequence[str], attempt: Callable[[str], Attempted]
+    ) -> float | None:
+        """One job: remembers what came of it, and returns its selection score."""
         if self.plan.multirun:
-            jobs, number = self.plan.jobs, node.job.num
-            name = jobs[number] if number < len(jobs) else name
-            log.info("run %d of %s: %s", number + 1, max(len(jobs), number + 1), name)
-        folders = [
-            f"--config-dir={each.path}" for each in node.runtime.config_sources if each.provider == "command-line"
-        ]
-        own = [f"--config-name={node.job.config_name}"] if node.job.config_name != "train" else []
-        command = shlex.join(["tlrun", *folders, *own, *overrides])
-        outcome, code, reason = _attempt(config, command)
+            log.info("run %d of %s: %s", number + 1, max(len(self.plan.jobs), number + 1), name)
+        outcome, code, reason = attempt(shlex.join(["tlrun", *self.origin, *overrides]))
         if os.getpid() != self.process and code != DONE:
             raise RuntimeError(reason)
         self.results.append(Result(name, code, reason))
@@ -260,15 +277,27 @@ class Session:
         return min((result.code for result in failures), default=DONE)
 
 
-def _attempt(config: DictConfig, command: str) -> tuple[Outcome | None, int, str]:
-    """One run: its outcome, its exit code, and the reason where that is not 0."""
+Attempted = tuple["Outcome | None", int, str]
+"""What came of one run: its outcome, its exit code, and the reason where that is not 0."""
+
+
+def _attempt_composed(config: DictConfig, command: str) -> Attempted:
+    """One run of what Hydra composed."""
     from tlrun.build import typed
     from tlrun.compose import resolved
 
     try:
         settings = typed(resolved(config))
-        from tlrun import experiment
+    except ConfigError as error:
+        return None, WRONG, "\n".join(error.problems)
+    return _attempt(settings, command)
 
+
+def _attempt(settings: ExperimentConfig, command: str) -> Attempted:
+    """One run."""
+    from tlrun import experiment
+
+    try:
         outcome = experiment.run(settings, command=command)
     except ConfigError as error:
         return None, WRONG, "\n".join(error.problems)

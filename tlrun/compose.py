@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,6 +26,7 @@ from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.error_text import unknown
 from tlrun.listing import config_folder
 from tlrun.override_text import (
+    as_typed,
     bare_key,
     choice_problem,
     first_line,
@@ -34,13 +34,12 @@ from tlrun.override_text import (
     missing_choices,
     package_of,
     package_problem,
+    readable,
     unknowable_keys,
 )
 
 HYDRAS_SWEEP_DIR = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 """`hydra.sweep.dir` where nobody has set it."""
-
-_KEY = re.compile(r"[+~]{0,2}[\w./-]+(@[\w./:-]*)?(\[\d+\])*")
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,26 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Job:
+    """One run to be done in this process: its overrides as the user wrote them, and its settings."""
+
+    overrides: tuple[str, ...]
+    settings: ExperimentConfig
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will run: the overrides as Hydra can read them, and a name for each job in order.
 
-    hides_sweep_dir: Hydra is to keep its own files of the sweep where nobody sees them. here: the settings of each job,
-    where this process will run several of them; empty otherwise.
+    hides_sweep_dir: Hydra is to keep its own files of the sweep where nobody sees them. here: each job, composed and
+    typed, where this process runs them all and Hydra has nothing to do but compose; empty otherwise.
     """
 
     overrides: tuple[str, ...]
     jobs: tuple[str, ...]
     multirun: bool
     hides_sweep_dir: bool
-    here: tuple[ExperimentConfig, ...] = ()
+    here: tuple[Job, ...] = ()
 
 
 def version_base() -> dict[str, str]:
@@ -99,8 +106,22 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
         told.append(f"hydra.sweep.dir: must be given with hydra/launcher={launcher}, as a folder that its workers see")
     if told:
         raise ConfigError(dict.fromkeys(told))
-    here = tuple(composer.settings) if len(names) > 1 and launcher == "basic" else ()
-    return Plan(tuple(overrides), tuple(names), multirun, hides_sweep_dir, here)
+    here: list[Job] = []
+    if types and _only_composes(node):
+        for job, typed_settings in zip(jobs, composer.settings, strict=True):
+            own = [each for each in job if not composer.parser.parse_override(each).is_hydra_override()]
+            here.append(Job(tuple(map(as_typed, own)), typed_settings))
+    return Plan(tuple(overrides), tuple(names), multirun, hides_sweep_dir, tuple(here))
+
+
+def _only_composes(node: Mapping[str, Any]) -> bool:
+    """Whether the node `hydra` asks nothing of Hydra beyond composing: no launcher, search, callback or file of its own."""
+    choices = node["runtime"]["choices"]
+    basic = all(str(node[part].get("_target_")).endswith(f".Basic{part.title()}") for part in ("launcher", "sweeper"))
+    silent = all(choices.get(f"hydra/{group}") == "none" for group in ("job_logging", "hydra_logging"))
+    writes = node["output_subdir"] is not None or node["run"]["dir"] != "." or node["sweep"]["dir"] != HYDRAS_SWEEP_DIR
+    asks = node["callbacks"] or node["job"]["env_set"] or node["job"]["chdir"] or node["verbose"]
+    return basic and silent and not writes and not asks
 
 
 def settings(request: Request) -> ExperimentConfig:
@@ -108,38 +129,10 @@ def settings(request: Request) -> ExperimentConfig:
     planned = plan(request)
     if planned.multirun:
         raise ConfigError("-m: a sweep is many runs; leave it out")
+    if planned.here:
+        return planned.here[0].settings
     with _composer(request) as composer:
         return typed(resolved(composer.settle(planned.overrides)[0]))
-
-
-def readable(text: str) -> str:
-    """An override as Hydra can read it: a value that its grammar refuses is quoted, so `run.require=a>=0.7` is text.
-
-    Raises ConfigError where it is no override at all, or an unfinished list or mapping.
-    """
-    key, equals, value = text.partition("=")
-    if not equals and not text.startswith("~"):
-        raise ConfigError(f"{text}: not a setting; settings are written key=value, see tlrun --help")
-    if not _KEY.fullmatch(key):
-        raise ConfigError(f"{text}: {key!r} is no key; settings are written key=value, see tlrun --help")
-    try:
-        OverridesParser.create().parse_override(text)
-    except Exception as error:  # 1.3 and 1.4 raise different kinds
-        if value[:1] in ("[", "{"):
-            raise ConfigError(f"{text}: cannot be read as a list or mapping: {first_line(error)}") from error
-        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
-    return text
-
-
-def as_typed(override: str) -> str:
-    """The override as the user wrote it, where `readable` quoted it."""
-    value = OverridesParser.create().parse_override(override)._value
-    if not isinstance(value, QuotedString):
-        return override
-    bare = f"{override.partition('=')[0]}={value.text}"
-    with suppress(ConfigError):
-        return bare if readable(bare) == override else override
-    return override
 
 
 def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -1,18 +1,53 @@
-"""Mistakes in overrides as lines for people: what was typed, what is wrong with it, what may have been meant."""
+"""Overrides as Hydra reads them, and mistakes in them as lines for people: what was typed, what may have been meant."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf.errors import OmegaConfBaseException
 
+from tlrun.config import ConfigError
 from tlrun.error_text import MISSING, did_you_mean, unknown
+
+_KEY = re.compile(r"[+~]{0,2}[\w./-]+(@[\w./:-]*)?(\[\d+\])*")
 
 NOUNS = {"data": "pair", "optim": "optimizer"}
 """What an option of a group is called, where that is not the group's own name."""
+
+
+def readable(text: str) -> str:
+    """An override as Hydra can read it: a value that its grammar refuses is quoted, so `run.require=a>=0.7` is text.
+
+    Raises ConfigError where it is no override at all, or an unfinished list or mapping.
+    """
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        raise ConfigError(f"{text}: not a setting; settings are written key=value, see tlrun --help")
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"{text}: {key!r} is no key; settings are written key=value, see tlrun --help")
+    try:
+        OverridesParser.create().parse_override(text)
+    except Exception as error:  # 1.3 and 1.4 raise different kinds
+        if value[:1] in ("[", "{"):
+            raise ConfigError(f"{text}: cannot be read as a list or mapping: {first_line(error)}") from error
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    return text
+
+
+def as_typed(override: str) -> str:
+    """The override as the user wrote it, where `readable` quoted it."""
+    value = OverridesParser.create().parse_override(override)._value
+    if not isinstance(value, QuotedString):
+        return override
+    bare = f"{override.partition('=')[0]}={value.text}"
+    with suppress(ConfigError):
+        return bare if readable(bare) == override else override
+    return override
 
 
 def choice_problem(override: Override, options: Sequence[str], choices: Mapping[str, Any]) -> str | None:

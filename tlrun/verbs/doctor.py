@@ -84,9 +84,9 @@ def _domains(config_dir: str | None, rest: list[str]) -> Iterator[tuple[str, str
     places = [override for override in rest if override.startswith(("data.root=", "data.cache_root="))]
     each = ("data=pair", "domain@data.target=mnist", f"domain@data.source={','.join(names)}", "data.download=false")
     jobs = plan(Request((*each, *places), multirun=True, config_dir=config_dir)).here
-    for name, config in zip(names, jobs, strict=True):
+    for name, job in zip(names, jobs, strict=True):
         try:
-            found = whereabouts(config.data, "source")
+            found = whereabouts(job.settings.data, "source")
         except ConfigError as error:
             found = f"missing: {'; '.join(error.problems)}"
         yield name, found
