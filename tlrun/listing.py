@@ -135,7 +135,8 @@ def help_text(folders: list[Path]) -> str:
         )
         for group in groups
     ]
-    return HELP.format(what=", ".join(KINDS), groups="\n".join(lines)).rstrip()
+    what = textwrap.fill(", ".join(KINDS), 80).replace("\n", "\n" + " " * 37)
+    return HELP.format(what=what, groups="\n".join(lines)).rstrip()
 
 
 def version_text() -> str:
