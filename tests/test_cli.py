@@ -287,7 +287,7 @@ def test_a_users_own_settings_and_module_are_run(
 def test_everything_there_is_can_be_listed(tlrun: Callable[..., tuple[int, str, str]]) -> None:
     code, out, _ = tlrun("list")
     assert code == 0
-    for group in ("domain", "data", "strategy", "model", "optim", "schedule"):
+    for group in ("domain", "data", "strategy", "model", "optim", "schedule", "augment"):
         for path in (ROOT / "configs" / group).glob("*.yaml"):
             heading = path.read_text().splitlines()[0].removeprefix("# ")
             assert any(line.split(maxsplit=1) == [path.stem, heading] for line in out.splitlines()), path
@@ -310,9 +310,10 @@ def test_help_names_every_group_option_and_verb(tlrun: Callable[..., tuple[int, 
     code, out, _ = tlrun("--help")
     assert code == 0
     words = set(out.replace(",", " ").split())
-    for path in (ROOT / "configs").glob("[!_]*/*.yaml"):
-        if path.parent.name != "domain":
-            assert {path.parent.name, path.stem} <= words
+    for path in (ROOT / "configs").glob("[!_]*/**/*.yaml"):
+        group = path.parent.relative_to(ROOT / "configs").as_posix()
+        if group != "domain":
+            assert {group, path.stem} <= words
     assert out.count("\n  tlrun ") >= 7
     assert "tlrun list" in out
     assert max(map(len, out.splitlines())) <= 120

@@ -28,7 +28,7 @@ from tlrun.run import RunError, RunFolder, save_checkpoint
 
 SETTINGS = """
 strategy: {name: dann, weight: 1, ramp: true}
-data: {image_size: 28, channels: 3, normalize: shared, val_fraction: 0.1, test_fraction: 0.2, source_rows: null,
+data: {image_size: 28, channels: 3, normalize: shared, mean: null, std: null, val_fraction: 0.1, test_fraction: 0.2, source_rows: null,
   target_rows: 1000, target_labels: none, target_val_labels: 5, source_label_noise: 0, label_sets: closed,
   root: data, cache_root: null, download: false}
 model: {name: digits_cnn, weights: source, head: new, head_type: linear, hidden: 100, dropout: 0, bottleneck: null,

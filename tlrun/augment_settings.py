@@ -45,7 +45,7 @@ class MixSettings(Settings):
     share: Fraction
 
     def problems(self) -> list[str]:
-        return [] if self.mixup or self.cutmix else ["mixup: or cutmix must be above 0; augment.mix=null mixes nothing"]
+        return [] if self.mixup or self.cutmix else ["mixup: or cutmix must be above 0; augment/mix=none mixes nothing"]
 
 
 class AugmentSettings(Settings):

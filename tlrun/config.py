@@ -85,10 +85,18 @@ def last_k_problems(train: str, last_k: int | None) -> list[str]:
     return []
 
 
+def view_problems(encode_once: bool | str | None, encode_views: int | None) -> list[str]:
+    """`encode_views` belongs to rows that are encoded once."""
+    if encode_views is not None and encode_once is False:
+        return ["encode_views: has no effect with encode_once=false; set encode_once=true or leave encode_views null"]
+    return []
+
+
 class TuningSettings(StrategySettings):
     """Base of the methods that train a pretrained model further on labelled rows."""
 
     learns_from: Literal["source", "target", "both"]
+    encode_views: Count | None
 
     @property
     def starts_from(self) -> Literal["anything", "trained", "random"]:
@@ -206,8 +214,27 @@ class FileDomainSettings(DomainSettings):
         return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or self.name
 
 
+@dataclass(frozen=True)
+class InputSpec:
+    """What images a network's published weights were trained for.
+
+    size: side in pixels, of the centre that is crop_fraction of the resized image; mean, std: of its three channels
+    with values in [0, 1].
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"]
+    crop_fraction: float
+
+
 class ModelSettings(Settings):
-    """Base of the backbones' `Config`: what every model has beside its backbone's own fields."""
+    """Base of the backbones' `Config`: what every model has beside its backbone's own fields.
+
+    Published weights (`weights=imagenet`) are read from weights_file, else looked for in the folder weights_root and
+    where their library keeps them; with download they are fetched where they are not there.
+    """
 
     name: str
     weights: str
@@ -217,7 +244,20 @@ class ModelSettings(Settings):
     dropout: HalfOpenFraction
     bottleneck: Count | None
 
+    weights_file: str | None
+    weights_root: str | None
+    download: bool
+
     has_imagenet_weights: ClassVar[bool] = False
+
+    @property
+    def input_spec(self) -> InputSpec | None:
+        """What images the published weights were trained for, None where there are none; may import the library."""
+        return None
+
+
+def _unnamed(key: str) -> ValueError:
+    return ValueError(f"data.{key}=auto must be named before data are read")
 
 
 class PairSettings(Settings):
@@ -226,6 +266,9 @@ class PairSettings(Settings):
     Of image files, which come in all sizes: fit, crop_fraction (evaluation sees so much of the square that a file is
     fitted to), interpolation, cache, on_bad_image and workers (threads that read; null for one a core).
 
+    normalize: by the statistics of the source (shared), of each domain (per_domain), or by mean and std (model), which
+    are the model's published ones where they are null. What is `auto` follows from the model, see `tlrun/inputs.py`.
+
     source None: one labelled domain alone, the target. protocol: split holds test rows out; transductive trains on all
     target rows without labels and tests on the same, granted ones apart.
     """
@@ -233,9 +276,11 @@ class PairSettings(Settings):
     source: SerializeAsAny[DomainSettings] | None
     target: SerializeAsAny[DomainSettings]
     protocol: Literal["split", "transductive"]
-    image_size: Count | None
+    image_size: Count | Literal["auto"] | None
     channels: Literal[1, 3] | None
-    normalize: Literal["shared", "per_domain"]
+    normalize: Literal["auto", "shared", "per_domain", "model"]
+    mean: tuple[float, ...] | None
+    std: tuple[Positive, ...] | None
     val_fraction: OpenFraction
     test_fraction: OpenFraction
     source_rows: Count | None
@@ -245,13 +290,14 @@ class PairSettings(Settings):
     source_label_noise: Fraction
     label_sets: Literal["closed", "partial", "open"]
     fit: Literal["crop", "squash", "pad"]
-    crop_fraction: Annotated[float, Field(ge=0.1, le=1)]
-    interpolation: Literal["bilinear", "bicubic"]
+    crop_fraction: Literal["auto"] | Annotated[float, Field(ge=0.1, le=1)]
+    interpolation: Literal["auto", "bilinear", "bicubic"]
     on_bad_image: Literal["stop", "skip"]
     cache: Literal["none", "decoded"]
     workers: Count | None
     root: str
     cache_root: str | None
+    cache_gigabytes: Positive | None
     download: bool
 
     @property
@@ -259,6 +305,34 @@ class PairSettings(Settings):
         """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself or stands alone."""
         names = [domain.called for domain in (self.source, self.target) if domain is not None]
         return "_".join(dict.fromkeys(names))
+
+    @property
+    def side(self) -> int | None:
+        """`image_size`, once `auto` is named; so are the next two."""
+        if self.image_size == "auto":
+            raise _unnamed("image_size")
+        return self.image_size
+
+    @property
+    def centre_fraction(self) -> float:
+        if self.crop_fraction == "auto":
+            raise _unnamed("crop_fraction")
+        return self.crop_fraction
+
+    @property
+    def resampling(self) -> Literal["bilinear", "bicubic"]:
+        if self.interpolation == "auto":
+            raise _unnamed("interpolation")
+        return self.interpolation
+
+    def problems(self) -> list[str]:
+        if (self.mean is None) != (self.std is None):
+            return ["mean: data.mean and data.std belong together, a number a channel each; set both or none"]
+        if self.mean is not None and self.normalize != "model":
+            return [f"mean: has no effect with normalize={self.normalize}; set data.normalize=model or leave it null"]
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            return [f"std: must have as many numbers as data.mean, {len(self.mean)}, got {len(self.std)}"]
+        return []
 
     @property
     def is_transductive(self) -> bool:

@@ -21,6 +21,7 @@ from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
 from tlrun.files import RunError
+from tlrun.inputs import departures
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
 from tlrun.requirement import check_answerable, parse_requirement
@@ -81,7 +82,7 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     threads = torch.get_num_threads()
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
-    folder.write_data_card(pair.card)
+    folder.write_data_card({**pair.card, "departures_from_model_input": departures(config)})
     folder.write_environment(
         environment(command=command, device=engine.runtime.describe(), threads=threads, weights=engine.weights_hash)
     )

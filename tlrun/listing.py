@@ -16,6 +16,8 @@ GROUPS = {
     "models": "model",
     "optimizers": "optim",
     "schedules": "schedule",
+    "augmentations": "augment",
+    "mixings": "augment/mix",
     "experiments": "experiment",
 }
 """What `list` shows -> the folder of `configs/` that holds it."""
@@ -116,7 +118,10 @@ def list_text(what: str | None, folders: list[Path]) -> str:
 
 def help_text(folders: list[Path]) -> str:
     """The text of `tlrun --help`."""
-    groups = sorted({path.parent.name for folder in folders for path in folder.glob("[!_]*/*.yaml")} - {"domain"})
+    found = {
+        path.parent.relative_to(folder).as_posix() for folder in folders for path in folder.glob("[!_]*/**/*.yaml")
+    }
+    groups = sorted(found - {"domain"})
     names = {group: {name for folder in folders for name in headings(folder / group)} for group in groups}
     width = max(map(len, groups))
     lines = [

@@ -78,19 +78,20 @@ def key_problem(override: Override, settings: Mapping[str, Any], choices: Mappin
     at: Any = settings
     for number, part in enumerate(parts):
         if at is None:
-            return f"{override.input_line}: {_nothing_there('.'.join(parts[:number]), choices)}"
+            key = ".".join(parts[:number])
+            choice = next((each for each in choices if package_of(each) == key), None)
+            how = (
+                f"; choose it with {choice}=NAME"
+                if choice
+                else f"; give it whole: '{key}={{...}}', or add a key with +"
+            )
+            return f"{override.input_line}: {key} is null{how}"
         if not isinstance(at, Mapping):
             return None
         if part not in at:
             return f"{override.input_line}: unknown key{_key_hint(parts, number, at, settings, choices)}"
         at = at[part]
     return None
-
-
-def _nothing_there(key: str, choices: Mapping[str, Any]) -> str:
-    """What to say of a key below one that is null."""
-    choice = next((each for each in choices if package_of(each) == key), None)
-    return f"{key} is null; " + (f"choose it with {choice}=NAME" if choice else f"give it whole: '{key}={{...}}'")
 
 
 def missing_choices(choices: Mapping[str, Any]) -> list[str]:

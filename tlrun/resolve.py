@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlrun.config import AugmentSettings, ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
 from tlrun.engine.selection import automatic_rule
+from tlrun.inputs import name_inputs
 from tlrun.requirement import parse_requirement
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def name_choices(config: ExperimentConfig) -> ExperimentConfig:
     """The config with every `auto` named that does not depend on the machine, and unused grants taken back.
 
     A grant that the strategy does not read becomes `none`, so that floors are shared along a label curve; and so does
-    the augmentation of target rows, where it reads none of them. Loads no torch.
+    the augmentation of target rows, where it reads none of them. Loads no torch, unless an `auto` asks a library what
+    its model was trained with. Raises ConfigError.
     """
     data = config.data
     root = Path(data.root).expanduser()
@@ -48,14 +50,21 @@ def name_choices(config: ExperimentConfig) -> ExperimentConfig:
             "target_val_labels": data.target_val_labels if reads_target_val else "none",
         }
     )
+    weights = _weights(config)
+    data = name_inputs(config.model_copy(update={"data": data}), weights=weights)
     return config.model_copy(
         update={
             "data": data,
             "augment": _augment(config),
-            "model": config.model.model_copy(update={"weights": _weights(config)}),
+            "model": config.model.model_copy(update={"weights": weights}),
             "engine": config.engine.model_copy(update={"select": select}),
         }
     )
+
+
+def name_images(config: ExperimentConfig) -> ExperimentConfig:
+    """The config with everything named that decides what images become, and nothing else. Raises ConfigError."""
+    return config.model_copy(update={"data": name_inputs(config, weights=_weights(config))})
 
 
 def name_machine(config: ExperimentConfig) -> tuple[ExperimentConfig, torch.device]:

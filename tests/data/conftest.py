@@ -43,6 +43,8 @@ def _pair_settings(**changes: Any) -> PairSettings:
         "image_size": None,
         "channels": None,
         "normalize": "shared",
+        "mean": None,
+        "std": None,
         "val_fraction": 0.2,
         "test_fraction": 0.25,
         "source_rows": None,
@@ -59,6 +61,7 @@ def _pair_settings(**changes: Any) -> PairSettings:
         "workers": 2,
         "root": "data",
         "cache_root": None,
+        "cache_gigabytes": None,
         "download": False,
     }
     return PairSettings(**(values | changes))

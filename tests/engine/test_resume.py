@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "dann_alternating": (*TOY, "strategy=dann", "strategy.update=alternating", "strategy.discriminator_steps=2",
                          "strategy.discriminator_batch_norm=true", "engine.accumulate=2"),
     "cdan": (*TOY, "strategy=cdan", "model.widths=[24,2100]", "strategy.random_features=8", "model.dropout=0.3"),
+    "source_only_mixed": (*DIGITS, "strategy=source_only", "augment=strong", "augment.flip=0.5", "augment/mix=both"),
     "fine_tune_head_first": (*TOY, "strategy=fine_tune", "data.target_labels=all", "strategy.head_share=0.4",
                              "engine.ema.decay=0.9", "engine.sampling=balanced", "model.bottleneck=8",
                              "strategy.batch_norm=frozen_statistics", "model.dropout=0.2", "schedule=one_cycle",

@@ -78,18 +78,23 @@ def _by_chunks(change: Callable[..., Tensor], x: Tensor, *amounts: Tensor) -> Te
 def paint_boxes(x: Tensor, boxes: Tensor, which: Tensor) -> Tensor:
     """Each image with a rectangle painted in its own mean colour where which (N,), bool, says so.
 
-    boxes (N, 4): top, left, height, width. Zhong et al. 2020, arXiv:1708.04896, algorithm 1; there the colour is noise
+    boxes (N, 4) on the CPU: top, left, height, width. Zhong et al. 2020, arXiv:1708.04896, algorithm 1; there the colour is noise
     or a data set's mean, which would tell a discriminator nothing here but would be one more thing to measure.
     """
-    top, left, height, width = boxes.to(x.device)[:, :, None].unbind(1)
-    line = torch.arange(x.shape[1], device=x.device)
-    column = torch.arange(x.shape[2], device=x.device)
-    lines = (line >= top) & (line < top + height) & which.to(x.device)[:, None]
+    rows = which.nonzero()[:, 0]
+    if not len(rows):
+        return x
+    top, left, height, width = boxes[rows].to(x.device)[:, :, None].unbind(1)
+    rows = rows.to(x.device)
+    line, column = (torch.arange(side, device=x.device) for side in x.shape[1:3])
+    lines = (line >= top) & (line < top + height)
     columns = (column >= left) & (column < left + width)
-    inside = lines[:, :, None, None] & columns[:, None, :, None]
-    mean = x.flatten(1, 2).float().mean(1)
+    chosen = x[rows]
+    mean = chosen.flatten(1, 2).mean(1, dtype=torch.float32)
     mean = mean if x.is_floating_point() else mean.round().to(torch.uint8)
-    return torch.where(inside, mean[:, None, None, :], x)
+    out = x.clone()
+    out[rows] = torch.where(lines[:, :, None, None] & columns[:, None, :, None], mean[:, None, None, :], chosen)
+    return out
 
 
 def autocontrast(x: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ class Part:
     not one of the task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has
     it, so each is below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in
     the target's evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as
-    the domain itself numbers them. judged_without_labels: whether the selection rules without labels read these rows.
+    the domain itself numbers them; identity: what stands behind such a number (`Split.identity`). views: of encoded
+    training rows, what several augmentations of them gave, each like x, which is the first. judged_without_labels:
+    whether the selection rules without labels read these rows.
     """
 
     name: str
@@ -44,7 +46,9 @@ class Part:
     index: Tensor
     granted: Tensor | None = None
     rows: Tensor | None = None
+    identity: str | None = None
     stage: int | None = None
+    views: tuple[RowStore, ...] = ()
     judged_without_labels: bool = False
 
     def __len__(self) -> int:
@@ -161,9 +165,13 @@ def _join(
     parts = {part.name: part for part in made}
 
     domains = [domain for domain in (given, target) if domain is not None]
+    if config.normalize == "auto":
+        raise ValueError("data.normalize=auto must be named before data are read")
     figures = {domain.role: measured(domain, shape, config) for domain in domains}
     common = dict.fromkeys(figures, figures[domains[0].role])
     used = figures if config.normalize == "per_domain" else common
+    if config.normalize == "model":
+        used = dict.fromkeys(figures, published_statistics(config, shape))
     statistics = {role: Statistics.of(*used[role], shape, device) for role in figures}
     labels: dict[Role, dict[str, int]] = {
         "source": {"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
@@ -183,6 +191,19 @@ def _join(
         statistics={"source": statistics["target"], **statistics},
         unknown=_unknown(target, config),
     )
+
+
+def published_statistics(config: PairSettings, shape: Shape) -> tuple[list[float], list[float]]:
+    """Mean and std that `normalize=model` stands for. Raises ConfigError where the rows have other channels."""
+    assert config.mean is not None and config.std is not None, "named with the model's"
+    if len(shape) != 3:
+        raise ConfigError("data.normalize: model is for images, and the rows are features; set shared or per_domain")
+    if len(config.mean) not in (1, shape[0]):
+        raise ConfigError(
+            f"data.normalize: model has {len(config.mean)} channels and the images have {shape[0]}; "
+            f"set data.channels={len(config.mean)}, or data.normalize=shared"
+        )
+    return list(config.mean), list(config.std)
 
 
 def _unknown(target: SplitDomain, config: PairSettings) -> dict[str, RowNumbers]:
@@ -210,8 +231,8 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
             raise ConfigError(problems)
         return (int(first[0]),)
     channels = config.channels or max(first[2], second[2])
-    if config.image_size is not None:  # rows of files are larger, and cropped
-        return (int(channels), config.image_size, config.image_size)
+    if config.side is not None:  # rows of files are larger, and cropped
+        return (int(channels), config.side, config.side)
     if first[:2] != second[:2]:
         sizes = [f"{domain.told} has {x[0]}x{x[1]}" for domain, x in ((source, first), (target, second))]
         raise ConfigError(f"data.image_size: must be given where sizes differ: {', '.join(sizes)}")
@@ -290,6 +311,7 @@ def _part(
         index=torch.arange(len(split), device=device),
         granted=mask,
         rows=torch.from_numpy(split.rows),
+        identity=split.identity,
     )
 
 
@@ -305,4 +327,5 @@ def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
         y=torch.from_numpy(y[granted]).to(device),
         index=chosen.to(device),
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
+        identity=unlabelled.identity,
     )

@@ -10,20 +10,19 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tlrun.batch import Batch, Encoded, Examples, Inputs, Output, Progress
-from tlrun.config import ConfigError, ExperimentConfig, Rule, ViewSettings
+from tlrun.batch import Batch, Examples, Output, Progress
+from tlrun.config import ExperimentConfig, Rule, ViewSettings
 from tlrun.data.domain import DomainPair, Part
-from tlrun.data.encoded import encode_part
 from tlrun.data.evaluation_views import check_views
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.engine.balance import class_weights
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.display import Display
+from tlrun.engine.encoding import EncodedParts, Encoding, check_encoding
 from tlrun.engine.evaluate import Evaluator, class_rows, rows_read
-from tlrun.engine.freezing import first_learning_stage, matching, set_learning, set_modes
+from tlrun.engine.freezing import matching, set_learning, set_modes
 from tlrun.engine.interrupt import Interrupts
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.plan import Stretch, lay_out
@@ -34,7 +33,7 @@ from tlrun.engine.single_rows import check_single_rows
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, check_weights, gradient_norm
 from tlrun.layers.ema import EmaCopy, warmed_up
-from tlrun.run import RunFolder, metrics_columns
+from tlrun.run import EVALUATION_PARTS, RunFolder, metrics_columns
 from tlrun.strategies.base import Part as TrainingPart
 from tlrun.strategies.base import Strategy, Turn
 
@@ -70,6 +69,7 @@ class Engine:
         self.config, self.strategy, self.pair, self.folder, self.runtime = (config, strategy, pair, folder, runtime)
         longest = max(len(pair.parts["source_train"]), len(pair.parts["target_unlabelled"]))
         steps = settings.steps_per_epoch or math.ceil(longest / (settings.batch_size * settings.accumulate))
+        check_encoding(strategy.phases(), config.augment)
         self.plan = lay_out(strategy.phases(), epochs=settings.epochs, steps_per_epoch=steps)
         assert isinstance(config.schedule, Schedule)
         self.optimiser = Optimiser(
@@ -101,8 +101,8 @@ class Engine:
     def fit(self) -> None:
         """Trains to the end of the plan, from wherever `state` stands.
 
-        Raises KeyboardInterrupt, after saving, when a signal asked to stop; RunError when a loss is not finite or the
-        folder cannot be written.
+        Afterwards `parts` are as the last phase read them. Raises KeyboardInterrupt, after saving, when a signal asked to
+        stop; RunError when a loss is not finite or the folder cannot be written.
         """
         self.mark = self.saved = time.monotonic()
         with ExitStack() as stack:
@@ -111,6 +111,8 @@ class Engine:
                 self.plan.steps if self.finished else self.plan.progress(self.state.phase, self.state.phase_step).step
             )
             self.display = stack.enter_context(Display(steps=self.plan.steps, done=done))
+            if self.finished:
+                self.open_parts(len(self.plan.stretches) - 1)
             while not self.finished:
                 self._train_phase(self.state.phase)
 
@@ -153,8 +155,7 @@ class Engine:
     def _train_phase(self, number: int) -> None:
         """One phase, from wherever the state says, to its end."""
         state, stretch = self.state, self.plan.stretches[number]
-        set_learning(self.strategy, self.learning[number])
-        self._open_streams(stretch)
+        self._open_streams(stretch, self.open_parts(number))
         if state.phase_step == 0:
             self._begin_phase(stretch)
         set_modes(self.strategy, still=stretch.phase.still)
@@ -198,30 +199,34 @@ class Engine:
         statistics = self.pair.statistics[part.domain]
         return next(evaluation_batches(part, statistics=statistics, shape=self.pair.shape, batch_size=1), None)
 
-    def _open_streams(self, stretch: Stretch) -> None:
-        """Streams of what the phase reads, taken through the frozen prefix once where the phase asks for it."""
-        kinds = self._kinds(stretch)
-        self.parts = dict(self.pair.parts)
+    def open_parts(self, number: int) -> EncodedParts:
+        """The pair's parts as a phase reads them, in `parts` those for evaluation; its parameters learn from now on.
+
+        Rows are taken through the frozen prefix once where the phase asks for it, which is booked apart.
+        """
+        stretch = self.plan.stretches[number]
+        set_learning(self.strategy, self.learning[number])
+        training = [KINDS[kind] for kind in self._kinds(stretch)]
+        opened = EncodedParts(dict(self.pair.parts), dict(self.pair.parts))
         if stretch.phase.encode_once:
-            if self.config.augment.mix is not None:
-                raise ConfigError(
-                    "strategy.encode_once: runs frozen stages once per image, and augment.mix makes new images in every "
-                    "step; set augment.mix=null, or strategy.encode_once=false"
-                )
-            if not self.config.augment.is_identity:
-                raise ConfigError(
-                    "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
-                    "set augment=none, or strategy.encode_once=false"
-                )
-            model = self.strategy.model
-            stage = first_learning_stage((name, model.stage(name)) for name in model.stage_names)
-            self.strategy.eval()
-            unread = {KINDS[kind] for kind in KINDS if kind not in kinds}
-            for name in self.pair.parts.keys() - unread:
-                self.parts[name] = encode_part(self.parts[name], self.batches, lambda x: self._encode(x, stage))
+            self._charge(training=False)
+            before = self.state.seconds
+            opened = Encoding(self).encode(stretch.phase, training=training, evaluated=EVALUATION_PARTS)
+            self._charge(training=False)
+            self.state.encode_seconds += self.state.seconds - before
+        self.parts = opened.parts
+        return opened
+
+    def between_blocks(self, name: str, done: int, count: int) -> None:
+        """Between two blocks of rows being encoded: the display, a signal that came. What is encoded stays."""
+        self.display.encoding(name, done, count)
+        if self.interrupts.requested:
+            raise KeyboardInterrupt
+
+    def _open_streams(self, stretch: Stretch, opened: EncodedParts) -> None:
         self.streams = {
             kind: Stream(
-                self.parts[KINDS[kind]],
+                opened.training[KINDS[kind]],
                 statistics=self.pair.statistics["source" if kind == "source" else "target"],
                 shape=self.pair.shape,
                 batch_size=self.config.engine.batch_size,
@@ -231,12 +236,8 @@ class Engine:
                 balanced=self.config.engine.sampling == "balanced",
                 num_classes=self.pair.task.num_classes,
             )
-            for kind in kinds
+            for kind in self._kinds(stretch)
         }
-
-    def _encode(self, x: Inputs, stage: int) -> Encoded:
-        with torch.no_grad(), self.runtime.autocast():
-            return self.strategy.model.encode_prefix(x, stage)
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
@@ -329,7 +330,10 @@ class Engine:
         if over:
             state.phase, state.phase_step = state.phase + 1, 0
             state.stop = self._fresh_stop()
-        self._save(best=improved)
+        if over or self.checkpoints.pays(time.monotonic() - self.saved):
+            self._save(best=improved)
+        elif improved:
+            self.checkpoints.hold_best()
         self.display.epoch(row, epochs=self.plan.epochs)
 
     def _say_early(self, stretch: Stretch, waited: Patience, epoch: int) -> None:

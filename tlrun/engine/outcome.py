@@ -25,13 +25,14 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     """Puts the selected model in place, writes predictions, confusion matrices and the summary, and returns the last."""
     engine.checkpoints.load_best()
     folder, pair = engine.folder, engine.pair
-    evaluation = engine.evaluator.evaluate(pair.parts)
+    parts = engine.parts  # encoded where the last phase's were: its frozen stages are those of the selected model
+    evaluation = engine.evaluator.evaluate(parts)
     classes = pair.task.classes
     for name, split in evaluation.splits.items():
         if split.rows:  # without a labelled row there is nothing to count
             domain, part = name.split("_")
             folder.write_confusion(domain, part, classes, split.confusion)
-    _, output = engine.evaluator.encode(pair.parts["target_test"])
+    _, output = engine.evaluator.encode(parts["target_test"])
     folder.write_predictions(classes, predicted(engine, output))
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
@@ -45,7 +46,7 @@ def predicted(engine: Engine, test: Output) -> list[Prediction]:
     found = _predictions(pair.parts["target_test"], test, "test")
     for name, positions in pair.unknown.items():
         if len(positions):
-            part = pair.parts[name].take(torch.from_numpy(positions))
+            part = engine.parts[name].take(torch.from_numpy(positions))
             _, output = engine.evaluator.encode(part)
             found += _predictions(part, output, "val" if name == "target_val" else "train")
     return found
@@ -66,7 +67,7 @@ def twin_likeness(engine: Engine, target: Output) -> dict[str, Any]:
 
     target: what the model says of the target test split.
     """
-    data, parts = engine.config.data, engine.pair.parts
+    data, parts = engine.config.data, engine.parts
     twins: dict[str, Any] = {"twin_rows": None, "twin_agreement": None, "twin_cosine": None}
     if data.source is None or not data.target.repeats(data.source):
         return twins
@@ -150,14 +151,23 @@ def cost(engine: Engine, pretrain_seconds: float | None) -> dict[str, Any]:
         "ended_early": state.ended_early,
         "steps": state.optimizer_steps,
         "rows_target_labels": len(engine.pair.parts["target_granted"]),
-        "seconds": state.seconds,
+        **_cost(engine),
         "pretrain_seconds": pretrain_seconds,
+        "name": engine.folder.path.name,
+        "digest": digest(config),
+    }
+
+
+def _cost(engine: Engine) -> dict[str, Any]:
+    """Time and memory that the run took, and where."""
+    state = engine.state
+    return {
+        "seconds": state.seconds,
+        "encode_seconds": state.encode_seconds,
         "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
         "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
         "device": engine.runtime.device.type,
         "precision": engine.runtime.precision,
-        "name": engine.folder.path.name,
-        "digest": digest(config),
     }
 
 

@@ -28,6 +28,7 @@ class TrainingState:
     images: int = 0
     seconds: float = 0.0
     training_seconds: float = 0.0
+    encode_seconds: float = 0.0
     epoch_seconds: float = 0.0
     epoch_images: int = 0
     source_test_accuracy_before: float | None = None

@@ -34,7 +34,8 @@ def draw(previews: list[Preview], path: Path) -> bool:
         classes = min(MOST_CLASSES, max(len(each.classes) for each in previews))
         columns = max(np.bincount(each.y).max() for each in previews)
         panels = sum(1 + len(each.after) for each in previews)
-        figure = Figure(figsize=(3.25 * panels, 0.8 + 3.0 * classes / columns), layout="constrained")
+        label = 0.08 * max(len(name) for each in previews for name in each.classes[:MOST_CLASSES])
+        figure = Figure(figsize=((3.1 + label) * panels, 0.8 + 3.0 * classes / columns), layout="constrained")
         axes = iter(figure.subplots(1, panels))
         for each in previews:
             _show(next(axes), each, [_as_came(image) for image in each.before], "as it came")

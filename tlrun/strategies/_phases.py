@@ -56,6 +56,7 @@ class Phase:
     learn, frozen: of those that do not although `train` names them. still: names of modules that stay in eval mode
     although something in them learns. reads: the kinds of rows it takes, None for all that the strategy needs.
     encode_once: run the frozen stages below the first that learns once per image instead of in every epoch.
+    encode_views: so many augmented views of each training row instead of the row alone, one of them an epoch.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Phase:
     turns: tuple[Turn, ...] = (Turn(),)
     reads: tuple[Literal["source", "target", "unlabelled"], ...] | None = None
     encode_once: bool = False
+    encode_views: int | None = None
     until: Plateau | None = None
 
 
@@ -183,6 +185,11 @@ def training_phases(
         once = encode_once and (count < len(stages) or lowest_is_closed)
         phases.append(Phase(title, share / len(counts), (*top, *opened), until=until, encode_once=once, **common))
     return tuple(phases) if shares is None else share_out(phases, shares)
+
+
+def in_views(phases: Sequence[Phase], encode_views: int | None) -> tuple[Phase, ...]:
+    """The phases, with so many augmented views of each training row in those that encode rows once."""
+    return tuple(replace(phase, encode_views=encode_views if phase.encode_once else None) for phase in phases)
 
 
 def share_out(phases: Sequence[Phase], shares: Sequence[float]) -> tuple[Phase, ...]:

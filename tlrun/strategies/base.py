@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from tlrun.batch import Batch, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
+from tlrun.batch import Batch, Encoded, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
 from tlrun.config import AdaptationSettings, AdversarialSettings, ConfigError, StrategySettings
 from tlrun.layers.discriminator import Discriminator
 from tlrun.layers.domain_statistics import DomainStatistics
@@ -21,6 +21,7 @@ from tlrun.strategies._phases import Phase as Phase
 from tlrun.strategies._phases import Plateau as Plateau
 from tlrun.strategies._phases import Turn as Turn
 from tlrun.strategies._phases import frozen_stages as frozen_stages
+from tlrun.strategies._phases import in_views as in_views
 from tlrun.strategies._phases import keep_still as keep_still
 from tlrun.strategies._phases import model_groups as model_groups
 from tlrun.strategies._phases import training_phases as training_phases
@@ -92,6 +93,12 @@ class Strategy(nn.Module):
             return self.forward_source(source), self.forward_target(target)
         output: Output = self.model(concatenate(source, target))
         return output.split(len(source))
+
+    def encode_prefix(self, x: Inputs, domain: str, stage: int) -> Encoded:
+        """Rows of one domain as stage number `stage` of the model receives them."""
+        own = domain == "source" and self.statistics is not None
+        with self.statistics.source() if own and self.statistics is not None else nullcontext():
+            return self.model.encode_prefix(x, stage)
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train"),)

@@ -6,13 +6,23 @@ import math
 from typing import Literal, Self
 
 from tlrun.batch import Batch, Losses, Progress, Task
-from tlrun.config import ConfigError, Count, Fraction, Grant, HalfOpenFraction, UnfreezingSettings, last_k_problems
+from tlrun.config import (
+    ConfigError,
+    Count,
+    Fraction,
+    Grant,
+    HalfOpenFraction,
+    UnfreezingSettings,
+    last_k_problems,
+    view_problems,
+)
 from tlrun.models.transfer import TransferModel, reinitialise
 from tlrun.strategies.base import (
     ParamGroup,
     Phase,
     Strategy,
     frozen_stages,
+    in_views,
     keep_still,
     labelled_loss,
     model_groups,
@@ -42,7 +52,10 @@ class FineTune(Strategy):
         encode_once: bool | Literal["head"] | None
 
         def problems(self) -> list[str]:
-            problems = last_k_problems(self.train, self.last_k)
+            problems = [
+                *last_k_problems(self.train, self.last_k),
+                *view_problems(self.encode_once, self.encode_views),
+            ]
             if self.train == "ratio" and self.ratio is None:
                 problems.append("ratio: must be set with train=ratio (the share of the backbone stages that learn)")
             if self.train != "ratio" and self.ratio is not None:
@@ -66,7 +79,8 @@ class FineTune(Strategy):
         def resolved(self, target_labels: Grant, *, augmented: bool) -> Self:
             if self.encode_once is not None:
                 return self
-            return self.model_copy(update={"encode_once": "head" if self.head_share and not augmented else False})
+            once = self.head_share and (not augmented or self.encode_views is not None)
+            return self.model_copy(update={"encode_once": "head" if once else False})
 
     def __init__(self, config: Config, model: TransferModel, task: Task, *, label_smoothing: float = 0.0) -> None:
         super().__init__(config, model, task, label_smoothing=label_smoothing)
@@ -95,7 +109,8 @@ class FineTune(Strategy):
         if config.encode_once is True and not any(phase.encode_once for phase in (*head, *opened)):
             raise ConfigError("strategy.encode_once: has no effect, since the lowest stage learns in every phase")
         kept = self.model.learning_stages[: config.keep_stages]
-        return keep_still(self.model, (*head, *opened), batch_norm=config.batch_norm, loaded=kept, rates=config.rates)
+        phases = in_views((*head, *opened), config.encode_views)
+        return keep_still(self.model, phases, batch_norm=config.batch_norm, loaded=kept, rates=config.rates)
 
     def param_groups(self) -> tuple[ParamGroup, ...]:
         config = self.config

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tlrun.batch import Batch, Losses, Progress
-from tlrun.config import Count, Positive, Rule, UnfreezingSettings
+from tlrun.config import Count, Positive, Rule, UnfreezingSettings, view_problems
 from tlrun.strategies.base import (
     ParamGroup,
     Phase,
     Plateau,
     Strategy,
     frozen_stages,
+    in_views,
     keep_still,
     labelled_loss,
     model_groups,
@@ -32,6 +33,9 @@ class Progressive(Strategy):
         patience: Count
         encode_once: bool
 
+        def problems(self) -> list[str]:
+            return view_problems(self.encode_once, self.encode_views)
+
         @property
         def rules(self) -> tuple[Rule, ...]:
             return (self.plateau,) if self.plateau else ()
@@ -49,6 +53,7 @@ class Progressive(Strategy):
             until=Plateau(config.plateau, config.patience) if config.plateau else None,
             encode_once=config.encode_once,
         )
+        phases = in_views(phases, config.encode_views)
         loaded = self.model.learning_stages
         return keep_still(self.model, phases, batch_norm=config.batch_norm, loaded=loaded, rates=config.rates)
 
