@@ -80,7 +80,11 @@ def key_problem(override: Override, settings: Mapping[str, Any], choices: Mappin
         if at is None:
             key = ".".join(parts[:number])
             choice = next((each for each in choices if package_of(each) == key), None)
-            how = f"; choose it with {choice}=NAME" if choice else ", with no key to change; add one with +"
+            how = (
+                f"; choose it with {choice}=NAME"
+                if choice
+                else f"; give it whole: '{key}={{...}}', or add a key with +"
+            )
             return f"{override.input_line}: {key} is null{how}"
         if not isinstance(at, Mapping):
             return None
