@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from tlrun.batch import Task
 from tlrun.build import component_class
-from tlrun.config import ConfigError, PairSettings
+from tlrun.config import ConfigError, FileDomainSettings, PairSettings
 from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
@@ -127,7 +128,7 @@ def make_pair(
 
 def load_domain(config: PairSettings, role: Role) -> DomainData:
     """One domain of the pair as it comes, in memory, all labels with it. Raises ConfigError."""
-    return _domain(config, role, find_places(config)).load()
+    return _loaded(config, role, find_places(config))
 
 
 def whereabouts(config: PairSettings, role: Role) -> str:
@@ -143,7 +144,18 @@ def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
 
 
 def _load_split(config: PairSettings, role: Role, places: Places, *, keep_bad: bool) -> SplitDomain:
-    return split_domain(_domain(config, role, places).load(), role=role, config=config, keep_bad=keep_bad)
+    return split_domain(_loaded(config, role, places), role=role, config=config, keep_bad=keep_bad)
+
+
+def _loaded(config: PairSettings, role: Role, places: Places) -> DomainData:
+    """The rows of one domain; what is wrong with a user's own files is told under the key of the domain."""
+    domain = _domain(config, role, places)
+    if not isinstance(domain.config, FileDomainSettings):
+        return domain.load()
+    try:
+        return domain.load()
+    except ConfigError as error:
+        raise ConfigError(re.sub("^data: ", f"data.{role}: ", problem) for problem in error.problems) from error
 
 
 def _join(

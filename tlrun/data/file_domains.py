@@ -30,9 +30,9 @@ def find_place(given: str | None, places: Places, *, what: Literal["folder", "fi
     """The folder or file that a domain's setting names: absolute, or below the data root. Raises ConfigError."""
     if given is None:
         raise ConfigError(
-            f"data: {key} must name the {what}, absolute or below data.root: data.target.{key}=PATH (or data.source)"
+            f"data: {key}: must name the {what}, absolute or below data.root, as in data.target.{key}=PATH; got null"
         )
-    path = places.root / Path(given).expanduser()
+    path = (places.root / Path(given).expanduser()).absolute()
     if path.is_dir() if what == "folder" else path.is_file():
         return path
     found = f"is no {what}" if path.exists() else "is not there"
