@@ -77,6 +77,11 @@ def key_problem(override: Override, settings: Mapping[str, Any], choices: Mappin
     parts = re.findall(r"[^.\[\]]+", override.key_or_group)
     at: Any = settings
     for number, part in enumerate(parts):
+        if at is None:
+            key = ".".join(parts[:number])
+            choice = next((each for each in choices if package_of(each) == key), None)
+            how = f"; choose it with {choice}=NAME" if choice else ", with no key to change; add one with +"
+            return f"{override.input_line}: {key} is null{how}"
         if not isinstance(at, Mapping):
             return None
         if part not in at:

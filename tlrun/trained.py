@@ -14,6 +14,7 @@ from tlrun.batch import Examples, Output, Task
 from tlrun.build import component_class, typed
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.data.domain import DomainPair, Part, load_pair
+from tlrun.data.evaluation_views import views_of
 from tlrun.data.split_domain import Role
 from tlrun.data.streams import evaluation_batches
 from tlrun.data.transforms import Shape, Statistics, to_batch
@@ -52,7 +53,8 @@ class Trained:
         def batches(part: Part) -> Iterator[Examples]:
             statistics = self.statistics[part.domain]
             size = self.config.engine.eval_batch_size
-            return evaluation_batches(part, statistics=statistics, shape=self.shape, batch_size=size)
+            views = self.config.engine.test_time
+            return evaluation_batches(part, statistics=statistics, shape=self.shape, batch_size=size, test_time=views)
 
         return Evaluator(self.strategy, batches, self.runtime)
 
@@ -66,8 +68,11 @@ class Trained:
         Works on the model's device, wherever x lies; logits are float32.
         """
         device = self.runtime.device
-        inputs = to_batch(x.to(device, non_blocking=True), self.statistics[domain], self.shape)
-        return self.evaluator.output(Examples(inputs, None, torch.arange(len(x), device=device), domain))
+        rows = x.to(device, non_blocking=True)
+        seen = (rows, *views_of(rows, self.config.engine.test_time))
+        inputs, *views = (to_batch(each, self.statistics[domain], self.shape) for each in seen)
+        index = torch.arange(len(x), device=device)
+        return self.evaluator.output(Examples(inputs, None, index, domain, tuple(views)))
 
     def natively(self) -> Trained:
         """The same in float32 where the device has no hardware for bfloat16: faster there, and no less exact."""

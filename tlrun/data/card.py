@@ -116,5 +116,5 @@ def _split_origins(config: PairSettings, domain: SplitDomain) -> dict[str, str]:
 def _fitting(config: PairSettings, domain: SplitDomain, shape: Shape) -> str:
     """How a row became one of the run's size, in words."""
     if domain.shape_before is not None:
-        return describe_fitting(domain.shape_before, size=config.image_size, channels=shape[0])
+        return describe_fitting(domain.shape_before, size=config.side, channels=shape[0])
     return describe_reading(config)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlrun.config import ConfigError
-from tlrun.data.cache import locked, writing_under
+from tlrun.data.cache import locked, mark_used, writing_under
 from tlrun.data.image_files import Listing, progress
 from tlrun.data.images import BadImage, ImageFiles
 from tlrun.data.rows import FileRows, Reading, RowStore, bad_image_error, in_order, reading_pool
@@ -55,6 +55,9 @@ class DecodedRows(RowStore):
     @property
     def positions_device(self) -> torch.device:
         return self.source.positions_device
+
+    def paths(self) -> list[str]:
+        return self.source.paths()
 
     def take(self, positions: Tensor) -> Tensor:
         numbers = self.source.numbers[positions.cpu().numpy()].tolist()
@@ -108,6 +111,7 @@ def decoded_rows(source: FileRows, listing: Listing, cache: Path) -> DecodedRows
         if len(todo):
             _fill(kept, source, todo)
             marks = kept.marks(len(files))
+    mark_used(entry)
     pixels = np.memmap(entry / "pixels", dtype=np.uint8, mode="r", shape=shape)
     return DecodedRows(source, entry, pixels, marks)
 
@@ -115,6 +119,7 @@ def decoded_rows(source: FileRows, listing: Listing, cache: Path) -> DecodedRows
 def _inputs(files: ImageFiles, listing: Listing, reading: Reading) -> dict[str, object]:
     how = {key: getattr(reading, key) for key in ("size", "fit", "channels", "interpolation")}
     return {
+        "about": f"{files.root}: images at {reading.size} pixels, {reading.fit}",
         "listing": listing.digest(files),
         "root": str(files.root),
         "pillow": PIL.__version__,  # its JPEG decoder's rounding is part of the rows

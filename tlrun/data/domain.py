@@ -19,7 +19,7 @@ from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
-from tlrun.data.measured import measured
+from tlrun.data.measured import figures_used, measured
 from tlrun.data.rows import RowStore
 from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, split_domain
 from tlrun.data.splits import Labels, RowNumbers
@@ -35,7 +35,9 @@ class Part:
     not one of the task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has
     it, so each is below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in
     the target's evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as
-    the domain itself numbers them. judged_without_labels: whether the selection rules without labels read these rows.
+    the domain itself numbers them; identity: what stands behind such a number (`Split.identity`). views: of encoded
+    training rows, what several augmentations of them gave, each like x, which is the first. judged_without_labels:
+    whether the selection rules without labels read these rows.
     """
 
     name: str
@@ -45,7 +47,9 @@ class Part:
     index: Tensor
     granted: Tensor | None = None
     rows: Tensor | None = None
+    identity: str | None = None
     stage: int | None = None
+    views: tuple[RowStore, ...] = ()
     judged_without_labels: bool = False
 
     def __len__(self) -> int:
@@ -174,8 +178,7 @@ def _join(
 
     domains = [domain for domain in (given, target) if domain is not None]
     figures = {domain.role: measured(domain, shape, config) for domain in domains}
-    common = dict.fromkeys(figures, figures[domains[0].role])
-    used = figures if config.normalize == "per_domain" else common
+    used = figures_used(config, figures, common=figures[domains[0].role], shape=shape)
     statistics = {role: Statistics.of(*used[role], shape, device) for role in figures}
     labels: dict[Role, dict[str, int]] = {
         "source": {"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
@@ -222,8 +225,8 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
             raise ConfigError(problems)
         return (int(first[0]),)
     channels = config.channels or max(first[2], second[2])
-    if config.image_size is not None:  # rows of files are larger, and cropped
-        return (int(channels), config.image_size, config.image_size)
+    if config.side is not None:  # rows of files are larger, and cropped
+        return (int(channels), config.side, config.side)
     if first[:2] != second[:2]:
         sizes = [f"{domain.told} has {x[0]}x{x[1]}" for domain, x in ((source, first), (target, second))]
         raise ConfigError(f"data.image_size: must be given where sizes differ: {', '.join(sizes)}")
@@ -282,7 +285,9 @@ def _whole_parts(
     for name, positions in (("val", granted["val"]), ("test", left)):
         chosen = np.arange(len(positions)) if name == "val" else np.array([], dtype=np.int64)
         part = _part(f"target_{name}", "target", whole.take(positions), labels[positions], device, chosen)
-        parts.append(replace(part, index=torch.from_numpy(positions).to(device)))
+        everything = len(positions) == len(whole)  # then the rows need not be held twice
+        x = unlabelled.x if everything else part.x
+        parts.append(replace(part, x=x, index=torch.from_numpy(positions).to(device)))
     return [unlabelled, *(replace(part, judged_without_labels=True) for part in parts)]
 
 
@@ -302,6 +307,7 @@ def _part(
         index=torch.arange(len(split), device=device),
         granted=mask,
         rows=torch.from_numpy(split.rows),
+        identity=split.identity,
     )
 
 
@@ -317,4 +323,5 @@ def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
         y=torch.from_numpy(y[granted]).to(device),
         index=chosen.to(device),
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
+        identity=unlabelled.identity,
     )

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 from tlrun.config import ConfigError, PairSettings
@@ -45,6 +46,10 @@ class Opened(ABC):
     @abstractmethod
     def identity(self) -> tuple[bytes, ...]: ...
 
+    def treatment(self) -> str:
+        """What the domain's fingerprint does not tell of the rows that `fitted` gives, their shape apart."""
+        return ""
+
     @abstractmethod
     def fitted(self, rows: RowNumbers) -> RowStore:
         """A store of these rows, (n,) row numbers, fitted, on the CPU."""
@@ -71,7 +76,7 @@ class _OpenedArray(Opened):
         return repr((x.shape, x.dtype.str)).encode(), np.ascontiguousarray(x).data.cast("B")  # type: ignore[return-value]
 
     def fitted(self, rows: RowNumbers) -> RowStore:
-        return Held(fit(self._x, rows, size=self._config.image_size, channels=self._config.channels))
+        return Held(fit(self._x, rows, size=self._config.side, channels=self._config.channels))
 
 
 class _OpenedFiles(Opened):
@@ -97,6 +102,12 @@ class _OpenedFiles(Opened):
     def identity(self) -> tuple[bytes, ...]:
         return (self._look.fingerprint.encode(),)
 
+    def treatment(self) -> str:
+        # The fingerprint reads a sample of the files; what is kept of all of them goes by their times too.
+        reading = self._reading
+        how = f"{reading.fit} {reading.interpolation} pillow {PIL.__version__}"
+        return f"{self._listing.digest(self._files)} {how}"
+
     def fitted(self, rows: RowNumbers) -> RowStore:
         found = FileRows(self._files, rows, self._reading)
         return found if self._config.cache == "none" else decoded_rows(found, self._listing, self._cache)
@@ -104,20 +115,20 @@ class _OpenedFiles(Opened):
 
 def file_reading(config: PairSettings) -> Reading:
     """How image files become rows: larger than the model's input, so that training may crop and evaluation a centre."""
-    if config.image_size is None:
+    if config.side is None:
         raise ConfigError("data.image_size: must be given where rows are image files, such as 224; got null")
     return Reading(
-        size=round(config.image_size / config.crop_fraction),
+        size=round(config.side / config.centre_fraction),
         fit=config.fit,
         channels=config.channels or 3,
-        interpolation=config.interpolation,
+        interpolation=config.resampling,
         workers=config.workers,
     )
 
 
 def describe_reading(config: PairSettings) -> str:
     """What `file_reading` and the crops make of image files, in words for the data card."""
-    reading, size = file_reading(config), config.image_size
+    reading, size = file_reading(config), config.side
     words = f"{FIT_WORDS[reading.fit]}, antialiased {reading.interpolation} resize to {reading.size}x{reading.size}"
     if reading.channels == 1:
         words += ", colour made grey by luma"

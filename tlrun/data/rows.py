@@ -75,6 +75,10 @@ class RowStore(ABC):
     def to(self, device: torch.device) -> RowStore:
         """The same rows for that device."""
 
+    def paths(self) -> list[str] | None:
+        """The file that each row is; None where rows are no files."""
+        return None
+
     def start(self, positions: Tensor) -> Callable[[], Tensor]:
         """Begins to take rows; what is returned waits for them."""
         return functools.partial(self.take, positions)
@@ -160,6 +164,9 @@ class FileRows(RowStore):
 
     def path(self, position: int) -> str:
         return self.files.path(int(self.numbers[position]))
+
+    def paths(self) -> list[str]:
+        return [self.files.path(number) for number in self.numbers.tolist()]
 
     def take(self, positions: Tensor) -> Tensor:
         return self.start(positions)()

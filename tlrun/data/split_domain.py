@@ -23,11 +23,15 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one domain: x fitted, for the CPU; y in the domain's own numbering; rows as the domain numbers them."""
+    """Rows of one domain: x fitted, for the CPU; y in the domain's own numbering; rows as the domain numbers them.
+
+    identity: what stands behind a row number: the domain's data, which of its sets is numbered, and how rows are fitted.
+    """
 
     x: RowStore
     y: Labels
     rows: RowNumbers
+    identity: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -36,7 +40,8 @@ class Split:
         """These rows of it; the whole of it shares its memory."""
         if len(positions) == len(self):
             return self
-        return Split(self.x.subset(torch.from_numpy(positions)), self.y[positions], self.rows[positions])
+        x = self.x.subset(torch.from_numpy(positions))
+        return Split(x, self.y[positions], self.rows[positions], self.identity)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad
     if problems := _problems(data, usable, where, takes_classes=takes_classes):
         raise ConfigError(problems)
     rows = _row_numbers(data, usable, role, name, config)
-    splits = {split: _take(data, opened, split, numbers) for split, numbers in rows.items()}
+    content = fingerprint(data, opened)
+    splits = {split: _take(data, opened, split, numbers, content) for split, numbers in rows.items()}
     if is_whole:
         splits["test"] = splits["train"]  # the same rows, held once
     return SplitDomain(
@@ -109,7 +115,7 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad
         shape_before=None if isinstance(data.train.x, ImageFiles) else data.train.x.shape[1:],
         origin=data.origin,
         notes=(*data.notes, *_file_notes(opened), *_absences(splits, data.classes)),
-        fingerprint=fingerprint(data, opened),
+        fingerprint=content,
     )
 
 
@@ -136,11 +142,15 @@ def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
     return digest.hexdigest()
 
 
-def _take(data: DomainData, opened: Mapping[SplitName, Opened], split: SplitName, numbers: RowNumbers) -> Split:
+def _take(
+    data: DomainData, opened: Mapping[SplitName, Opened], split: SplitName, numbers: RowNumbers, content: str
+) -> Split:
     """These rows of an official split, or of train where there is none of that name."""
     home: SplitName = split if split in opened else "train"
     given: Rows = getattr(data, home)
-    return Split(opened[home].fitted(numbers), given.y[numbers], numbers)
+    x = opened[home].fitted(numbers)
+    identity = f"{content} {home} {opened[home].treatment()} {tuple(x.shape[1:])}"
+    return Split(x, given.y[numbers], numbers, identity)
 
 
 def _file_notes(opened: Mapping[SplitName, Opened]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows to inputs: fitted to one size once, normalised and augmented in whole batches.
+"""Rows to inputs: fitted to one size once, normalised in whole batches.
 
 Rows are kept as they are small: uint8 images (N, H, W, C), grey ones with one channel, or float32 features (N, D). What
 leaves here is float32 and normalised, images (N, C, H, W) in channels-last memory.
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tlrun.config import AugmentSettings, ConfigError
-from tlrun.data.per_image import PerImage
+from tlrun.data.colour import LUMA
+from tlrun.data.geometry import crop_centre
 from tlrun.data.rows import RowStore
 from tlrun.data.splits import sample
 
@@ -27,7 +27,6 @@ Fitting = Literal["none", "crop", "resize"]
 Figures = tuple[list[float], list[float]]
 """Means and standard deviations, a channel or feature each."""
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: red, green, blue to grey
 CHUNK = 1024  # images at a time where floats are needed: the float copy of a whole set would take four times its memory
 
 
@@ -168,79 +167,3 @@ def to_batch(x: Tensor, statistics: Statistics, shape: Shape) -> Tensor:
         flat = flat.unsqueeze(2).expand(-1, -1, channels).flatten(1)
     normalised = torch.addcmul(statistics.offset, flat, statistics.scale)
     return normalised.view(len(x), height, width, channels).permute(0, 3, 1, 2)
-
-
-def crop_centre(x: Tensor, shape: Shape) -> Tensor:
-    """The central part of images (N, H, W, C) that has the height and width of `shape`; features as they are."""
-    if len(shape) != 3 or x.shape[1:3] == shape[1:]:
-        return x
-    top, left = ((whole - part) // 2 for whole, part in zip(x.shape[1:3], shape[1:], strict=True))
-    return x[:, top : top + shape[1], left : left + shape[2]]
-
-
-def shift_images(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each image of x (N, H, W, C) moved by its own number of pixels, down (N,) and right (N,), negative the other way.
-
-    What comes in at an edge repeats the edge: digits keep their black ground, and photographs get no black bar that a
-    domain discriminator could go by.
-    """
-    rows, height, width, channels = x.shape
-    line = (torch.arange(height, device=x.device) - down[:, None]).clamp_(0, height - 1)
-    line += torch.arange(rows, device=x.device)[:, None] * height
-    column = (torch.arange(width, device=x.device) - right[:, None]).clamp_(0, width - 1)
-    value = column[:, :, None] * channels + torch.arange(channels, device=x.device)
-    # Whole lines first, then along the lines: a quarter of the time of indexing pixel by pixel.
-    lines = x.reshape(rows * height, width * channels).index_select(0, line.view(-1)).view(rows, height, -1)
-    return lines.gather(2, value.view(rows, 1, -1).expand(-1, height, -1)).view_as(x)
-
-
-def scale_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Each image of x (N, H, W, C) in 0..255 with its distance from its own mean value times factor (N,), as float32.
-
-    The mean is over pixels and channels alike; results are clipped to 0..255.
-    """
-    flat = x.flatten(1).float()
-    factor = factor[:, None]
-    return torch.addcmul(flat.mean(1, keepdim=True) * (1 - factor), flat, factor).clamp_(0, 255).view(x.shape)
-
-
-class Augmentation:
-    """The augmentation that a config asks for, of whole batches of raw rows: per image, then shift, then contrast.
-
-    Raises ConfigError, with all that is wrong, when rows of `shape` cannot be augmented so.
-    """
-
-    def __init__(self, settings: AugmentSettings, shape: Shape) -> None:
-        self.settings = settings
-        self._channels = shape[0]
-        self._shape = shape
-        problems = []
-        if len(shape) != 3 and not settings.is_identity:
-            problems.append("augment: the rows are features, not images; only augment=none fits them")
-        elif settings.shift and settings.shift >= min(shape[1:]):
-            problems.append(f"augment.shift: must be below the image side {min(shape[1:])}, got {settings.shift}")
-        if problems:
-            raise ConfigError(problems)
-        self._per_image = PerImage(settings.albumentations, shape) if settings.albumentations else None
-
-    @property
-    def is_per_image(self) -> bool:
-        return self._per_image is not None
-
-    def __call__(self, x: Tensor, *, generator: torch.Generator, seeds: NDArray[np.uint64] | None) -> Tensor:
-        """x (N, H, W, C) uint8 to the same, or to float32 in 0..255 where contrast changes; both are for `to_batch`.
-
-        generator: on the CPU, for the whole batch; seeds: one for each row (N,), needed where `is_per_image`.
-        """
-        if self._per_image is not None:
-            if seeds is None:
-                raise ValueError("operations per image need a seed for each row")
-            x = self._per_image(crop_centre(x, self._shape).expand(-1, -1, -1, self._channels), seeds)
-        if self.settings.shift:
-            reach = self.settings.shift
-            down, right = torch.randint(-reach, reach + 1, (2, len(x)), generator=generator).to(x.device)
-            x = shift_images(x, down, right)
-        if self.settings.contrast:
-            factor = 1 + self.settings.contrast * (2 * torch.rand(len(x), generator=generator) - 1)
-            x = scale_contrast(x, factor.to(x.device))
-        return x

@@ -30,6 +30,10 @@ class Degraded(Domain):
         kind: Literal["blur", "noise", "low_light", "occlusion", "jpeg", "low_resolution"]
         severity: Annotated[int, Field(ge=1, le=5)]
 
+        @property
+        def shows_characters(self) -> bool:
+            return self.of.shows_characters
+
         def repeats(self, other: DomainSettings) -> bool:
             return other == self.of
 
