@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARE = len("probability")
-NARROWEST = 12
+NARROWEST = 20
 """A column of paths is not made narrower than this, whatever the terminal is; one of classes has 8 at least."""
 
 
