@@ -154,6 +154,14 @@ def test_values_in_range_are_converted_to_the_types_of_their_fields(values: dict
         ),
         ({"data__target_labels": 0}, "data.target_labels: must be none, all or a whole number of at least 1, got 0"),
         ({"data__source": None}, "data.source: must be a group of settings, got null"),
+        ({"augment__crop": {"area": [0.5, 0.1], "aspect": [1, 1]}}, "augment.crop.area: must go from the smaller to the larger, got [0.5, 0.1]"),
+        ({"augment__crop": {"area": [0.5, 1.5], "aspect": [1, 1]}}, "augment.crop.area.1: must be at most 1, got 1.5"),
+        ({"augment__crop": 3}, "augment.crop: must be a group of settings, got 3"),
+        ({"augment__flip": "some"}, "augment.flip: must be auto or a number of at least 0 and of at most 1, got 'some'"),
+        (
+            {"augment__mix": {"mixup": 0, "cutmix": 0, "share": 1}},
+            "augment.mix.mixup: or cutmix must be above 0; augment/mix=none mixes nothing",
+        ),
         (
             {"augment__albumentations": [{"_target_": "os.system"}]},
             "augment.albumentations.0._target_: must be albumentations.<class>, got 'os.system'",
@@ -169,7 +177,7 @@ def test_values_in_range_are_converted_to_the_types_of_their_fields(values: dict
         ({"strategy__name": ...}, "strategy.name: missing"),
         ({"strategy__name": 3}, "strategy.name: must be text, got 3"),
         ({"model__name": "lennet"}, "model.name: there is no 'lennet'; did you mean lenet? (choices: digits_cnn, dtn, "
-                                    "lenet, mlp, torchvision)"),
+                                    "efficientnet_lite0, lenet, mlp, timm, torchvision)"),
         (
             {"schedule__name": "cosin"},
             "schedule.name: there is no 'cosin'; did you mean cosine? (choices: constant, step, cosine, one_cycle, "

@@ -124,6 +124,53 @@ def test_frozen_features_are_encoded_once_unless_images_are_augmented(config: Co
         assert name_choices(asked).strategy.encode_once is once
 
 
+def test_mixing_counts_as_augmentation(config: Config) -> None:
+    asked = config("strategy=feature_extract", "data.target_labels=1", "augment=none", "augment/mix=mixup")
+    assert name_choices(asked).strategy.encode_once is False
+
+
+@pytest.mark.parametrize(
+    ("data", "share"),
+    [
+        (["data=mnist_mnistm"], 0.0),
+        (["data=svhn_mnist"], 0.0),
+        (["data=mnist_degraded"], 0.0),
+        (["data=fashion_degraded"], 0.5),
+        (["data=pair", "domain@data.source=fashion", "domain@data.target=usps"], 0.0),
+    ],
+)
+def test_digits_and_letters_are_not_mirrored_unless_asked_for(data: list[str], share: float, config: Config) -> None:
+    pipelines = ("augment=standard", "augment@augment.target=strong")
+    found = name_choices(config("strategy=dann", *data, *pipelines)).augment
+    assert found.flip == share
+    assert found.target is not None
+    assert found.target.flip == share
+    assert name_choices(config("strategy=dann", *data, *pipelines, "augment.flip=0.3")).augment.flip == 0.3
+
+
+def test_augmentation_of_target_rows_is_taken_back_where_none_are_read(config: Config) -> None:
+    ways: dict[str, tuple[str, ...]] = {"shared": (), "apart": ("augment@augment.target=contrast",)}
+    names = {
+        way: [run_name(named(config(f"strategy={each}", "augment=light", *more))) for each in ("source_only", "dann")]
+        for way, more in ways.items()
+    }
+    assert names["shared"][0] == names["apart"][0]
+    assert names["shared"][1] != names["apart"][1]
+
+
+def test_further_views_are_refused_where_the_strategy_reads_one(config: Config) -> None:
+    views = "strategy dann reads one view of a row, so this would have no effect; leave it null"
+    assert check(config("strategy=dann", "augment@augment.views=light")) == [f"augment.views: {views}"]
+    nested = config("strategy=dann", "augment@augment.target=light", "+augment@augment.target.views=contrast")
+    assert check(nested) == [f"augment.target.views: {views}"]
+
+
+def test_further_views_are_none_of_the_source_models(config: Config) -> None:
+    asked = config("strategy=fine_tune", "data.target_labels=1", "augment=light", "augment@augment.views=contrast")
+    plain = config("strategy=fine_tune", "data.target_labels=1", "augment=light")
+    assert run_name(named(pretrain_config(asked))) == run_name(named(pretrain_config(plain)))
+
+
 def test_a_grant_that_is_not_read_does_not_change_the_run(config: Config) -> None:
     floors = {
         run_name(named(config("strategy=source_only", f"data.target_labels={labels}", "data.target_val_labels=all")))

@@ -14,7 +14,7 @@ from tlrun import experiment
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.files import RunError
 from tlrun.run import RunFolder
-from tlrun.trained import load_trained, read_config
+from tlrun.trained import load_run_pair, load_trained, read_config
 
 Config = Callable[..., ExperimentConfig]
 
@@ -45,9 +45,9 @@ def runs(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 def test_the_selected_model_predicts_what_the_run_wrote_down(name: str, runs: Callable[[str], RunFolder]) -> None:
     folder = runs(name)
     trained = load_trained(folder)
-    output = trained.encode(trained.pair.parts["target_test"])
+    output = trained.encode(load_run_pair(folder, trained.config).parts["target_test"])
     written = folder.read_predictions()
-    classes = trained.pair.task.classes
+    classes = trained.task.classes
     assert [classes[number] for number in output.logits.argmax(dim=1)] == written["prediction"].tolist()
     shares = output.logits.softmax(dim=1)
     for number, label in enumerate(classes):
@@ -56,11 +56,12 @@ def test_the_selected_model_predicts_what_the_run_wrote_down(name: str, runs: Ca
 
 def test_raw_rows_are_predicted_like_those_of_the_pair(runs: Callable[[str], RunFolder]) -> None:
     trained = load_trained(runs("digits"))
+    parts = load_run_pair(runs("digits"), trained.config).parts
     for domain in ("source", "target"):
-        part = trained.pair.parts[f"{domain}_test"]
+        part = parts[f"{domain}_test"]
         expected = trained.encode(part).logits.argmax(dim=1)
-        assert torch.equal(trained.predict(part.x, domain), expected)
-    source, target = (trained.predict(trained.pair.parts["target_test"].x, domain) for domain in ("source", "target"))
+        assert torch.equal(trained.predict(part.x.tensor(), domain), expected)
+    source, target = (trained.predict(parts["target_test"].x.tensor(), domain) for domain in ("source", "target"))
     assert not torch.equal(source, target)  # adabn normalises each domain by its own statistics
 
 
@@ -72,11 +73,11 @@ def test_loading_leaves_the_random_stream_alone(runs: Callable[[str], RunFolder]
 
 
 def test_a_pair_in_memory_is_taken_where_it_is_the_same_data(runs: Callable[[str], RunFolder]) -> None:
-    pair = load_trained(runs("scratch")).pair
-    assert load_trained(runs("mmd"), pair=pair).pair is pair
+    pair = load_run_pair(runs("scratch"), read_config(runs("scratch")))
+    assert load_run_pair(runs("mmd"), read_config(runs("mmd")), known=pair) is pair
     digits = runs("digits")
     with pytest.raises(RunError) as error:
-        load_trained(digits, pair=pair)
+        load_run_pair(digits, read_config(digits), known=pair)
     before = digits.read_data_card()["fingerprint"]
     assert str(error.value) == (
         f"{digits.path}: the data found here are not those of the run ({before}, now {pair.fingerprint})"
@@ -90,7 +91,7 @@ def test_settings_of_before_an_option_of_the_node_run_are_read(
     folder = RunFolder(tmp_path / "old")
     folder.config.write_text(folder.config.read_text().replace("  plots: false\n", ""))
     assert "plots" not in folder.read_config()["run"]
-    assert load_trained(folder).config.run.plots is False
+    assert read_config(folder).run.plots is False
     folder.config.write_text(folder.config.read_text().replace("weight: 1.0\n", "wait: 1.0\n"))
     with pytest.raises(ConfigError, match="strategy.wait: unknown key"):
         read_config(folder)

@@ -22,6 +22,7 @@ from tlrun.config import (
     ExperimentConfig,
     ModelSettings,
     OptimSettings,
+    PairSettings,
     ScheduleSettings,
     Settings,
     StrategySettings,
@@ -55,13 +56,13 @@ class _Library:
     """Where third-party classes may come from, what they derive from, and the arguments that the engine gives them."""
 
     package: str
-    base: str
+    bases: tuple[str, ...]
     own: tuple[str, ...] = ()
 
 
 _LEAVES: dict[Leaf, _Library] = {
-    "optim": _Library("torch.optim", "Optimizer", own=("params", "lr", "weight_decay")),
-    "albumentations": _Library("albumentations", "BasicTransform"),
+    "optim": _Library("torch.optim", ("Optimizer",), own=("params", "lr", "weight_decay")),
+    "albumentations": _Library("albumentations", ("BasicTransform", "BaseCompose")),
 }
 """The allow-list: nothing else that a `_target_` names is ever run."""
 
@@ -147,17 +148,17 @@ def leaf(target: str, group: Leaf, *, arguments: Iterable[str] = (), where: str 
     where = where or group
     if problem := leaf_problem(target, group, where=where):
         raise ConfigError(problem)
-    package, base_name = _LEAVES[group].package, _LEAVES[group].base
+    package, names = _LEAVES[group].package, _LEAVES[group].bases
     if group == "albumentations":
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version when imported
     module = importlib.import_module(package)
-    base = getattr(module, base_name)
+    bases = tuple(getattr(module, each) for each in names)
     name = target.removeprefix(f"{package}.")
     found = getattr(module, name, None)
-    if not (inspect.isclass(found) and issubclass(found, base) and found is not base):
-        known = [key for key, each in vars(module).items() if inspect.isclass(each) and issubclass(each, base)]
-        near = did_you_mean(name, [each for each in known if each != base_name])
-        raise ConfigError(f"{where}._target_: {package} has no {base_name} called {name!r}{near and f'; {near}'}")
+    if not (inspect.isclass(found) and issubclass(found, bases) and found not in bases):
+        known = [key for key, each in vars(module).items() if inspect.isclass(each) and issubclass(each, bases)]
+        near = did_you_mean(name, [each for each in known if each not in names])
+        raise ConfigError(f"{where}._target_: {package} has no {names[0]} called {name!r}{near and f'; {near}'}")
     parameters = inspect.signature(found).parameters
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return found
@@ -251,6 +252,16 @@ def typed(composed: Mapping[str, Any]) -> ExperimentConfig:
         raise ConfigError(dict.fromkeys(problems))
     assert isinstance(config, ExperimentConfig)
     return config
+
+
+def typed_pair(composed: Mapping[str, Any]) -> PairSettings:
+    """The node `data` alone, as `typed` has it. Raises ConfigError with every problem."""
+    problems: list[str] = []
+    pair = _typed_node(PairSettings, composed, "data", problems)
+    if pair is None or problems:
+        raise ConfigError(dict.fromkeys(problems))
+    assert isinstance(pair, PairSettings)
+    return pair
 
 
 def _typed_node(kind: type[Settings], value: Any, key: str, problems: list[str]) -> Settings | None:

@@ -51,8 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _say(*error.problems)
         return WRONG
+    except RunError as error:  # of a verb: each run of a sweep has told its own
+        _say(str(error))
+        return FAILED
     except KeyboardInterrupt:
-        _say("interrupted before a run started")
+        _say("interrupted" if arguments[:1] and arguments[0] in VERBS else "interrupted before a run started")
         return FAILED
     except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

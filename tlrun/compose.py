@@ -126,13 +126,25 @@ def _only_composes(node: Mapping[str, Any]) -> bool:
 
 def settings(request: Request) -> ExperimentConfig:
     """The typed and cross-checked settings of one run. Raises ConfigError with all problems."""
-    planned = plan(request)
+    planned = _plan_one(request)
+    return planned.here[0].settings if planned.here else typed(_values(request, planned))
+
+
+def composed(request: Request) -> dict[str, Any]:
+    """The plain values of one run, neither typed nor cross-checked. Raises ConfigError, with what is wrong with overrides."""
+    return _values(request, _plan_one(request, types=False))
+
+
+def _plan_one(request: Request, *, types: bool = True) -> Plan:
+    planned = plan(request, types=types)
     if planned.multirun:
         raise ConfigError("-m: a sweep is many runs; leave it out")
-    if planned.here:
-        return planned.here[0].settings
+    return planned
+
+
+def _values(request: Request, planned: Plan) -> dict[str, Any]:
     with _composer(request) as composer:
-        return typed(resolved(composer.settle(planned.overrides)[0]))
+        return resolved(composer.settle(planned.overrides)[0])
 
 
 def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:

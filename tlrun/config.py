@@ -2,61 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-HalfOpenFraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+from tlrun.augment_settings import AugmentSettings as AugmentSettings
+from tlrun.settings import ConfigError as ConfigError
+from tlrun.settings import Count as Count
+from tlrun.settings import Fraction as Fraction
+from tlrun.settings import HalfOpenFraction as HalfOpenFraction
+from tlrun.settings import Natural as Natural
+from tlrun.settings import NonNegative as NonNegative
+from tlrun.settings import OpenFraction as OpenFraction
+from tlrun.settings import Positive as Positive
+from tlrun.settings import Settings as Settings
+from tlrun.training_settings import RULES as RULES
+from tlrun.training_settings import EarlyStopSettings as EarlyStopSettings
+from tlrun.training_settings import EmaSettings as EmaSettings
+from tlrun.training_settings import EngineSettings as EngineSettings
+from tlrun.training_settings import OptimSettings as OptimSettings
+from tlrun.training_settings import Rule as Rule
+from tlrun.training_settings import ViewSettings as ViewSettings
+
 Grant = Literal["none", "all"] | Count
 """Target labels granted: none, all, or so many per class."""
-
-Rule = Literal[
-    "last",
-    "source_val",
-    "target_val",
-    "entropy",
-    "information_maximisation",
-    "bnm",
-    "snd",
-    "dev",
-    "iwv",
-    "nearest_source",
-    "feature_mmd",
-    "oracle",
-]
-
-RULES: dict[str, str] = {
-    "last": "the weights of the last step; reads nothing",
-    "source_val": "highest accuracy on the source validation rows",
-    "target_val": "highest accuracy on the target validation rows whose labels were granted",
-    "entropy": "lowest mean entropy of the predictions on target validation rows; reads no label",
-    "information_maximisation": "entropy of the mean prediction less the mean entropy, on target validation rows; reads no label",
-    "bnm": "largest nuclear norm of the predictions on target validation rows (Cui et al. 2020); reads no label",
-    "snd": "densest soft neighbourhoods of target validation predictions (Saito et al. 2021); reads no label",
-    "dev": "source validation accuracy weighted to the target, with control variate (You et al. 2019)",
-    "iwv": "source validation accuracy weighted by the densities' ratio (Sugiyama et al. 2007)",
-    "nearest_source": "accuracy of the source validation rows nearest to target validation rows (Loog 2012)",
-    "feature_mmd": "smallest discrepancy between source and target validation features (Gretton et al. 2012); reads no label",
-    "oracle": "highest accuracy on the target test rows: peeks at withheld labels, so it must be asked for by name",
-}
-"""Every selection rule and what it reads; their code is `tlrun/engine/selection.py`."""
-
-
-class ConfigError(Exception):
-    """What the user can mend: one line a problem, *where: what was found, what is allowed, what to do*."""
-
-    def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
 
 
 @dataclass(frozen=True)
@@ -67,20 +39,6 @@ class Needs:
     target: Literal["required", "optional", "unused"]
     unlabelled: Literal["required", "optional", "unused"]
     views: int = 1
-
-
-class Settings(BaseModel):
-    """Base of every node of the configuration: typed, immutable, no unknown key.
-
-    A component's settings are its nested class `Config(Settings)` and may use only the standard library, pydantic
-    and this module, so that they can be read without importing the component (see `build.settings_class`).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
-
-    def problems(self) -> list[str]:
-        """What is wrong between fields that are each in range, as "field: text" lines relative to this node."""
-        return []
 
 
 class StrategySettings(Settings):
@@ -127,10 +85,18 @@ def last_k_problems(train: str, last_k: int | None) -> list[str]:
     return []
 
 
+def view_problems(encode_once: bool | str | None, encode_views: int | None) -> list[str]:
+    """`encode_views` belongs to rows that are encoded once."""
+    if encode_views is not None and encode_once is False:
+        return ["encode_views: has no effect with encode_once=false; set encode_once=true or leave encode_views null"]
+    return []
+
+
 class TuningSettings(StrategySettings):
     """Base of the methods that train a pretrained model further on labelled rows."""
 
     learns_from: Literal["source", "target", "both"]
+    encode_views: Count | None
 
     @property
     def starts_from(self) -> Literal["anything", "trained", "random"]:
@@ -143,6 +109,21 @@ class TuningSettings(StrategySettings):
             target="unused" if self.learns_from == "source" else "required",
             unlabelled="unused",
         )
+
+
+class UnfreezingSettings(TuningSettings):
+    """Base of the tuning methods under which stages of the backbone learn too: at what rate, with which statistics.
+
+    A pretrained stage learns at `backbone_rate` of the rate, each lower one at `stage_decay` of the one above it. rates
+    replaces this for the stages that a pattern (shell style) names, `{layer4: 0.5, stem: 0}`; 0 keeps a stage frozen.
+    batch_norm: whether the loaded stages' batch normalisation learns, keeps its running statistics while scale and
+    shift learn, or keeps all of it.
+    """
+
+    backbone_rate: Positive
+    stage_decay: Positive
+    rates: dict[str, NonNegative] | None
+    batch_norm: Literal["train", "frozen_statistics", "frozen"]
 
 
 class AdaptationSettings(StrategySettings):
@@ -196,6 +177,16 @@ class DomainSettings(Settings):
 
     name: str
 
+    @property
+    def shows_characters(self) -> bool:
+        """Whether rows are digits or letters, which mirrored are others or none."""
+        return False
+
+    @property
+    def called(self) -> str:
+        """What run names, tables and messages call the domain: letters, digits, `.`, `_` and `-`."""
+        return self.name
+
     def repeats(self, other: DomainSettings) -> bool:
         """Whether each row of this domain shows what the row of that number in `other` shows, seen otherwise."""
         return False
@@ -205,8 +196,45 @@ class DomainSettings(Settings):
         return self
 
 
+class FileDomainSettings(DomainSettings):
+    """Base of the domains made of image files. title: what they are called, null to take it from where they lie."""
+
+    title: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None
+
+    @property
+    def place(self) -> str | None:
+        """The folder or file that the user named, if any."""
+        raise TypeError(f"{type(self).__qualname__} does not say where its files lie")
+
+    @property
+    def called(self) -> str:
+        if self.title is not None or self.place is None:
+            return self.title or self.name
+        stem = re.sub(r"\.(csv|txt|lst)$", "", PurePath(self.place).name)
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or self.name
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What images a network's published weights were trained for.
+
+    size: side in pixels, of the centre that is crop_fraction of the resized image; mean, std: of its three channels
+    with values in [0, 1].
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"]
+    crop_fraction: float
+
+
 class ModelSettings(Settings):
-    """Base of the backbones' `Config`: what every model has beside its backbone's own fields."""
+    """Base of the backbones' `Config`: what every model has beside its backbone's own fields.
+
+    Published weights (`weights=imagenet`) are read from weights_file, else looked for in the folder weights_root and
+    where their library keeps them; with download they are fetched where they are not there.
+    """
 
     name: str
     weights: str
@@ -216,11 +244,30 @@ class ModelSettings(Settings):
     dropout: HalfOpenFraction
     bottleneck: Count | None
 
+    weights_file: str | None
+    weights_root: str | None
+    download: bool
+
     has_imagenet_weights: ClassVar[bool] = False
+
+    @property
+    def input_spec(self) -> InputSpec | None:
+        """What images the published weights were trained for, None where there are none; may import the library."""
+        return None
+
+
+def _unnamed(key: str) -> ValueError:
+    return ValueError(f"data.{key}=auto must be named before data are read")
 
 
 class PairSettings(Settings):
     """The node `data`: two domains, what is taken of them, and which target labels are granted.
+
+    Of image files, which come in all sizes: fit, crop_fraction (evaluation sees so much of the square that a file is
+    fitted to), interpolation, cache, on_bad_image and workers (threads that read; null for one a core).
+
+    normalize: by the statistics of the source (shared), of each domain (per_domain), or by mean and std (model), which
+    are the model's published ones where they are null. What is `auto` follows from the model, see `tlrun/inputs.py`.
 
     source None: one labelled domain alone, the target. protocol: split holds test rows out; transductive trains on all
     target rows without labels and tests on the same, granted ones apart.
@@ -229,9 +276,11 @@ class PairSettings(Settings):
     source: SerializeAsAny[DomainSettings] | None
     target: SerializeAsAny[DomainSettings]
     protocol: Literal["split", "transductive"]
-    image_size: Count | None
+    image_size: Count | Literal["auto"] | None
     channels: Literal[1, 3] | None
-    normalize: Literal["shared", "per_domain"]
+    normalize: Literal["auto", "shared", "per_domain", "model"]
+    mean: tuple[float, ...] | None
+    std: tuple[Positive, ...] | None
     val_fraction: OpenFraction
     test_fraction: OpenFraction
     source_rows: Count | None
@@ -240,42 +289,54 @@ class PairSettings(Settings):
     target_val_labels: Grant
     source_label_noise: Fraction
     label_sets: Literal["closed", "partial", "open"]
+    fit: Literal["crop", "squash", "pad"]
+    crop_fraction: Literal["auto"] | Annotated[float, Field(ge=0.1, le=1)]
+    interpolation: Literal["auto", "bilinear", "bicubic"]
+    on_bad_image: Literal["stop", "skip"]
+    cache: Literal["none", "decoded"]
+    workers: Count | None
     root: str
     cache_root: str | None
+    cache_gigabytes: Positive | None
     download: bool
 
     @property
     def name(self) -> str:
         """`mnist_mnistm`, or the one name when a domain is adapted to another version of itself or stands alone."""
-        names = [domain.name for domain in (self.source, self.target) if domain is not None]
+        names = [domain.called for domain in (self.source, self.target) if domain is not None]
         return "_".join(dict.fromkeys(names))
+
+    @property
+    def side(self) -> int | None:
+        """`image_size`, once `auto` is named; so are the next two."""
+        if self.image_size == "auto":
+            raise _unnamed("image_size")
+        return self.image_size
+
+    @property
+    def centre_fraction(self) -> float:
+        if self.crop_fraction == "auto":
+            raise _unnamed("crop_fraction")
+        return self.crop_fraction
+
+    @property
+    def resampling(self) -> Literal["bilinear", "bicubic"]:
+        if self.interpolation == "auto":
+            raise _unnamed("interpolation")
+        return self.interpolation
+
+    def problems(self) -> list[str]:
+        if (self.mean is None) != (self.std is None):
+            return ["mean: data.mean and data.std belong together, a number a channel each; set both or none"]
+        if self.mean is not None and self.normalize != "model":
+            return [f"mean: has no effect with normalize={self.normalize}; set data.normalize=model or leave it null"]
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            return [f"std: must have as many numbers as data.mean, {len(self.mean)}, got {len(self.std)}"]
+        return []
 
     @property
     def is_transductive(self) -> bool:
         return self.protocol == "transductive"
-
-
-class AugmentSettings(Settings):
-    """Augmentation of training rows: tensor operations on whole batches, or albumentations operations per image."""
-
-    shift: Natural
-    contrast: HalfOpenFraction
-    albumentations: list[dict[str, Any]]
-
-    @property
-    def is_identity(self) -> bool:
-        return self.shift == 0 and self.contrast == 0 and not self.albumentations
-
-
-class OptimSettings(Settings):
-    """A torch optimizer by its path; any further key is an argument of that optimizer."""
-
-    model_config = ConfigDict(extra="allow")
-
-    target: str = Field(alias="_target_")
-    lr: Positive
-    weight_decay: NonNegative
-    label_smoothing: HalfOpenFraction
 
 
 class ScheduleSettings(Settings):
@@ -284,24 +345,6 @@ class ScheduleSettings(Settings):
     name: str
     warmup_fraction: HalfOpenFraction
     per_phase: bool
-
-
-class EarlyStopSettings(Settings):
-    metric: Rule | None
-    patience: Count
-
-
-class EngineSettings(Settings):
-    epochs: Count
-    steps_per_epoch: Count | None
-    batch_size: Count
-    eval_batch_size: Count
-    accumulate: Count
-    clip_norm: Positive | None
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    evaluate_every: Count
-    select: Literal["auto"] | Rule
-    early_stop: EarlyStopSettings
 
 
 class DeviceSettings(Settings):

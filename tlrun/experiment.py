@@ -14,13 +14,14 @@ import torch
 
 from tlrun.build import component_class
 from tlrun.config import ExperimentConfig
+from tlrun.data.augmentation import check_augmentation
 from tlrun.data.domain import DomainPair, load_pair
-from tlrun.data.transforms import Augmentation
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
 from tlrun.files import RunError
+from tlrun.inputs import departures
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
 from tlrun.requirement import check_answerable, parse_requirement
@@ -72,7 +73,7 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
 def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
     pair = load_pair(config.data, seed=config.seed, device=device)
     if config.model.weights == "source":  # what does not fit is told before a source model is trained
-        Augmentation(config.augment, pair.shape)
+        check_augmentation(config.augment, pair)
         build_engine(untrained(config), pair, folder, device, source=None)
     source = _source_model(config, command)
     # Only now, so that a source model trained just now and one found ready lead to the same draws.
@@ -81,7 +82,7 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     threads = torch.get_num_threads()
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
-    folder.write_data_card(pair.card)
+    folder.write_data_card({**pair.card, "departures_from_model_input": departures(config)})
     folder.write_environment(
         environment(command=command, device=engine.runtime.describe(), threads=threads, weights=engine.weights_hash)
     )

@@ -32,7 +32,7 @@ FORMAT = 1
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 """Names under which files are written before they get their own: `.summary.json.<pid>.tmp`."""
 
-TEXT_COLUMNS = ("domain", "split", "class", "label", "prediction", "phase")
+TEXT_COLUMNS = ("domain", "split", "class", "label", "prediction", "phase", "path")
 """Columns that hold words even where they look like numbers: the classes of digits are `0` to `9`."""
 
 _PROBE_SECONDS = 0.2  # how long a reader's look at a lock may be taken for an owner, see is_locked

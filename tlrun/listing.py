@@ -16,6 +16,8 @@ GROUPS = {
     "models": "model",
     "optimizers": "optim",
     "schedules": "schedule",
+    "augmentations": "augment",
+    "mixings": "augment/mix",
     "experiments": "experiment",
 }
 """What `list` shows -> the folder of `configs/` that holds it."""
@@ -45,7 +47,11 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun distance KEY=VALUE... | RUN    how far apart two domains are, before training and in a run's features
-       tlrun --version | --help      tlrun VERB --help tells more of list, data, doctor, report and distance
+       tlrun predict RUN PATH...     what a finished run says of images, folders, patterns, lists: --output FILE (CSV),
+                                     --top K, --domain source; the data of the run need not be there
+       tlrun eval RUN [KEY=VALUE ...]
+                                     a finished run on other data, all figures: --split val,test,all, --output DIR
+       tlrun --version | --help      tlrun VERB --help tells more of each of these
 
 examples:
   tlrun strategy=dann data=mnist_mnistm
@@ -113,7 +119,10 @@ def list_text(what: str | None, folders: list[Path]) -> str:
 
 def help_text(folders: list[Path]) -> str:
     """The text of `tlrun --help`."""
-    groups = sorted({path.parent.name for folder in folders for path in folder.glob("[!_]*/*.yaml")} - {"domain"})
+    found = {
+        path.parent.relative_to(folder).as_posix() for folder in folders for path in folder.glob("[!_]*/**/*.yaml")
+    }
+    groups = sorted(found - {"domain"})
     names = {group: {name for folder in folders for name in headings(folder / group)} for group in groups}
     width = max(map(len, groups))
     lines = [

@@ -61,8 +61,6 @@ def choice_problem(override: Override, options: Sequence[str], choices: Mapping[
             return f"{override.input_line}: say where: {' or '.join(ways)}"
         return f"{override.input_line}: nothing is chosen from this group by default; write +{override.input_line}"
     value = override.value()
-    if value is None:  # nothing is chosen; whether that may be, the types tell
-        return None
     names = value if isinstance(value, list) else [value]
     wrong = [name for name in names if not isinstance(name, str) or name.removesuffix(".yaml") not in options]
     return f"{override.input_line}: no such {noun(group)}{unknown(str(wrong[0]), options)}" if wrong else None
@@ -79,6 +77,11 @@ def key_problem(override: Override, settings: Mapping[str, Any], choices: Mappin
     parts = re.findall(r"[^.\[\]]+", override.key_or_group)
     at: Any = settings
     for number, part in enumerate(parts):
+        if at is None:
+            key = ".".join(parts[:number])
+            choice = next((each for each in choices if package_of(each) == key), None)
+            how = f"; choose it with {choice}=NAME" if choice else ", with no key to change; add one with +"
+            return f"{override.input_line}: {key} is null{how}"
         if not isinstance(at, Mapping):
             return None
         if part not in at:

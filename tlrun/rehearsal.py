@@ -8,8 +8,8 @@ import logging
 from collections.abc import Sequence
 
 from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.data.augmentation import check_augmentation
 from tlrun.data.domain import DomainPair, load_pair
-from tlrun.data.transforms import Augmentation
 from tlrun.experiment import build_engine, untrained
 from tlrun.resolve import name_choices, name_machine, pretrain_config
 from tlrun.run import RunFolder
@@ -54,7 +54,7 @@ def _build(config: ExperimentConfig, pairs: dict[str, DomainPair]) -> bool:
         pairs.clear()  # before the next is loaded, so that memory holds one, as in the sweep itself
         pairs[key] = load_pair(config.data, seed=config.seed, device=device)
     pair = pairs[key]
-    Augmentation(config.augment, pair.shape)
+    check_augmentation(config.augment, pair)
     if config.model.weights == "source":
         _build(pretrain_config(config), pairs)
         config = untrained(config)

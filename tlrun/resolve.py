@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlrun.config import ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
+from tlrun.config import AugmentSettings, ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
 from tlrun.engine.selection import automatic_rule
+from tlrun.inputs import name_inputs
 from tlrun.requirement import parse_requirement
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ def check(config: ExperimentConfig) -> list[str]:
         *_source_problems(config),
         *_protocol_problems(config),
         *_label_problems(config),
+        *_view_problems(config),
         *_weight_problems(config),
         *_pretrain_problems(config),
         *_rule_problems(config),
+        *_balance_problems(config),
         *_requirement_problems(config),
     ]
 
@@ -29,8 +32,9 @@ def check(config: ExperimentConfig) -> list[str]:
 def name_choices(config: ExperimentConfig) -> ExperimentConfig:
     """The config with every `auto` named that does not depend on the machine, and unused grants taken back.
 
-    A grant that the strategy does not read becomes `none`, so that floors are shared along a label curve. Loads no
-    torch.
+    A grant that the strategy does not read becomes `none`, so that floors are shared along a label curve; and so does
+    the augmentation of target rows, where it reads none of them. Loads no torch, unless an `auto` asks a library what
+    its model was trained with. Raises ConfigError.
     """
     data = config.data
     root = Path(data.root).expanduser()
@@ -46,13 +50,21 @@ def name_choices(config: ExperimentConfig) -> ExperimentConfig:
             "target_val_labels": data.target_val_labels if reads_target_val else "none",
         }
     )
+    weights = _weights(config)
+    data = name_inputs(config.model_copy(update={"data": data}), weights=weights)
     return config.model_copy(
         update={
             "data": data,
-            "model": config.model.model_copy(update={"weights": _weights(config)}),
+            "augment": _augment(config),
+            "model": config.model.model_copy(update={"weights": weights}),
             "engine": config.engine.model_copy(update={"select": select}),
         }
     )
+
+
+def name_images(config: ExperimentConfig) -> ExperimentConfig:
+    """The config with everything named that decides what images become, and nothing else. Raises ConfigError."""
+    return config.model_copy(update={"data": name_inputs(config, weights=_weights(config))})
 
 
 def name_machine(config: ExperimentConfig) -> tuple[ExperimentConfig, torch.device]:
@@ -83,6 +95,7 @@ def pretrain_config(config: ExperimentConfig) -> ExperimentConfig:
             "optim": pretrain.optim,
             "schedule": pretrain.schedule,
             "engine": pretrain.engine,
+            "augment": _seen_once(config.augment, pretrain.strategy),
             "run": config.run.model_copy(update={"require": None, "fresh": False}),
         }
     )
@@ -90,7 +103,38 @@ def pretrain_config(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def _strategy(config: ExperimentConfig) -> StrategySettings:
-    return config.strategy.resolved(config.data.target_labels, augmented=not config.augment.is_identity)
+    seen_as_is = config.augment.is_identity and config.engine.test_time.is_identity
+    return config.strategy.resolved(config.data.target_labels, augmented=not seen_as_is)
+
+
+def _augment(config: ExperimentConfig) -> AugmentSettings:
+    """The augmentation with its automatic values named, and without one for target rows where none are read."""
+    needs, domains = config.strategy.needs, (config.data.source, config.data.target)
+    named = config.augment.resolved(
+        characters=any(domain is not None and domain.shows_characters for domain in domains)
+    )
+    reads_target = needs.target != "unused" or needs.unlabelled != "unused"
+    return named if reads_target else named.model_copy(update={"target": None})
+
+
+def _seen_once(augment: AugmentSettings, strategy: StrategySettings) -> AugmentSettings:
+    """The augmentation for a strategy that did not ask for it: without further views where it reads one."""
+    if strategy.needs.views > 1:
+        return augment
+    target = None if augment.target is None else augment.target.model_copy(update={"views": None})
+    return augment.model_copy(update={"views": None, "target": target})
+
+
+def _view_problems(config: ExperimentConfig) -> list[str]:
+    strategy, augment = config.strategy, config.augment
+    nodes = {"augment": augment, "augment.target": augment.target}
+    if strategy.needs.views > 1:
+        return []
+    return [
+        f"{key}.views: strategy {strategy.name} reads one view of a row, so this would have no effect; leave it null"
+        for key, node in nodes.items()
+        if node is not None and node.views is not None
+    ]
 
 
 def _weights(config: ExperimentConfig) -> str:
@@ -209,6 +253,18 @@ def _rule_problems(config: ExperimentConfig) -> list[str]:
     if "last" in (config.engine.early_stop.metric, *config.strategy.rules):
         problems.append("engine.early_stop.metric: 'last' never stops improving; name another rule, or null")
     return problems
+
+
+def _balance_problems(config: ExperimentConfig) -> list[str]:
+    nodes = {"": (config.engine, config.optim)}
+    if _weights(config) == "source":
+        nodes["pretrain."] = (config.pretrain.engine, config.pretrain.optim)
+    return [
+        f"{prefix}engine.sampling: balanced and {prefix}optim.class_weights={optim.class_weights} even out the classes "
+        "twice; choose one of them"
+        for prefix, (engine, optim) in nodes.items()
+        if engine.sampling == "balanced" and optim.class_weights != "none"
+    ]
 
 
 def _requirement_problems(config: ExperimentConfig) -> list[str]:

@@ -84,6 +84,8 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
     "target_test_calibration_error": (float, "expected calibration error on the target test split"),
     "source_val_accuracy": (float, "accuracy on the source validation split"),
     "target_val_accuracy": (float, "accuracy on the target validation split, withheld labels included"),
+    "test_time_views": (int, "views of a row over which every evaluation averaged; 1 is the row as it is"),
+    "weights": (str, "what was evaluated and kept: the last step's weights, or their moving average"),
     "select": (str, "the selection rule, named"),
     "select_score": (float, "its score of the chosen epoch; higher is better"),
     "selected_epoch": (int, "the epoch it chose, as numbered in metrics.csv"),
@@ -100,9 +102,11 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
     "trainable_parameters": (int, "those that the last phase trains"),
     "trainable_parameters_by_phase": (dict, "those that each phase trains"),
     "epochs": (int, "epochs finished"),
+    "ended_early": (dict, "by phase that ended before its share was used up, the rule that had stopped improving"),
     "steps": (int, "optimizer steps taken"),
     "rows_target_labels": (int, "target rows whose labels were granted for training"),
     "seconds": (float, "time spent in this run over all its resumes, pretraining apart"),
+    "encode_seconds": (float, "of these, on taking rows through frozen stages once, or reading them encoded"),
     "pretrain_seconds": (float, "time that the source model took, also when it was reused; null without one"),
     "images_per_second": (float, "training rows per second, evaluation apart"),
     "peak_memory_bytes": (int, "most memory held: the device's on a GPU, else resident"),
@@ -127,14 +131,17 @@ SUMMARY_FIELDS: dict[str, tuple[type, str]] = {
 def digest(config: ExperimentConfig) -> str:
     """Ten hex digits over all settings that decide a run's numbers; the config must be resolved.
 
-    Left out: `run`, `device`, `data.root`, `data.download`, `data.cache_root`, and `pretrain` where no source model
-    is used. 1 and 1.0 count as equal.
+    Left out: `run`, `device`, of `data` where things lie and how fast they are read (`root`, `download`, `cache_root`,
+    `cache_gigabytes`, `cache`, `workers`), where weights lie (`model.weights_root`, `model.download`), and `pretrain`
+    where no source model is used. 1 and 1.0 count as equal.
     """
     content = config.to_dict()
     unused = () if config.model.weights == "source" else ("pretrain",)
     for node in ("run", "device", *unused):
         del content[node]
-    for key in ("root", "download", "cache_root"):
+    for key in ("weights_root", "download"):
+        del content["model"][key]
+    for key in ("root", "download", "cache_root", "cache_gigabytes", "cache", "workers"):
         del content["data"][key]
     text = json.dumps([NUMBERS_VERSION, _canonical(content)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]

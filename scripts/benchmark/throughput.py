@@ -224,7 +224,7 @@ def work_bare(settings: list[str]) -> None:
             ours.copy_(theirs)
     parts = {"source": pair.parts["source_train"], "target": pair.parts["target_unlabelled"]}
     source, target = (
-        Rows(part.x, pair.statistics[role].mean, pair.statistics[role].std) for role, part in parts.items()
+        Rows(part.x.tensor(), pair.statistics[role].mean, pair.statistics[role].std) for role, part in parts.items()
     )
     optimizer = optimizer_of(config, network, fused=True)
     clock = Clock(network.parameters())
@@ -267,7 +267,9 @@ def work_usual(settings: list[str]) -> None:
     config = compose(settings)
     pair = load_pair(config.data, seed=config.seed, device=torch.device("cpu"))
     source, target = pair.parts["source_train"], pair.parts["target_unlabelled"]
-    images = PairedImages(source.x, source.y, target.x, [pair.statistics[role] for role in ("source", "target")])
+    images = PairedImages(
+        source.x.tensor(), source.y, target.x.tensor(), [pair.statistics[role] for role in ("source", "target")]
+    )
     network = network_of(config)
     clock = Clock(())
     batch_size = config.engine.batch_size

@@ -43,6 +43,8 @@ def _pair_settings(**changes: Any) -> PairSettings:
         "image_size": None,
         "channels": None,
         "normalize": "shared",
+        "mean": None,
+        "std": None,
         "val_fraction": 0.2,
         "test_fraction": 0.25,
         "source_rows": None,
@@ -51,8 +53,15 @@ def _pair_settings(**changes: Any) -> PairSettings:
         "target_val_labels": "none",
         "source_label_noise": 0.0,
         "label_sets": "closed",
+        "fit": "crop",
+        "crop_fraction": 0.875,
+        "interpolation": "bilinear",
+        "on_bad_image": "stop",
+        "cache": "none",
+        "workers": 2,
         "root": "data",
         "cache_root": None,
+        "cache_gigabytes": None,
         "download": False,
     }
     return PairSettings(**(values | changes))
@@ -63,7 +72,22 @@ def _pair_of(source: DomainData, target: DomainData, *, seed: int = 0, **changes
 
 
 def _augment_settings(**changes: Any) -> AugmentSettings:
-    return AugmentSettings(**({"shift": 0, "contrast": 0.0, "albumentations": []} | changes))
+    values: dict[str, Any] = {
+        "albumentations": [],
+        "crop": None,
+        "flip": 0.0,
+        "shift": 0,
+        "randaugment": None,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+        "hue": 0.0,
+        "erase": None,
+        "mix": None,
+        "target": None,
+        "views": None,
+    }
+    return AugmentSettings(**(values | changes))
 
 
 @pytest.fixture

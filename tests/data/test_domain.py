@@ -50,7 +50,7 @@ def test_rows_and_labels_are_those_of_the_domain(images: MakeData, pair_of: Make
     for name, part in pair.parts.items():
         data = source if part.domain == "source" else target
         assert part.rows is not None
-        assert np.array_equal(part.x.numpy(), data.train.x[part.rows.numpy()])
+        assert np.array_equal(part.x.tensor().numpy(), data.train.x[part.rows.numpy()])
         if part.y is not None:
             assert np.array_equal(part.y.numpy(), true_labels(data, part)), name
 
@@ -60,7 +60,7 @@ def test_granted_rows_are_also_among_the_unlabelled(images: MakeData, pair_of: M
     granted, unlabelled = pair.parts["target_granted"], pair.parts["target_unlabelled"]
     assert granted.y is not None
     assert torch.bincount(granted.y).tolist() == [4, 4, 4]
-    assert torch.equal(unlabelled.x[granted.index], granted.x)
+    assert torch.equal(unlabelled.x.take(granted.index), granted.x.tensor())
     assert torch.equal(unlabelled.index, torch.arange(len(unlabelled)))
 
 
@@ -108,7 +108,7 @@ def test_splits_do_not_depend_on_the_seed(images: MakeData, pair_of: MakePair) -
     settings = {"target_labels": 2, "source_rows": 20, "source_label_noise": 0.5}
     first, second = (pair_of(source, target, seed=seed, **settings) for seed in (0, 1))
     for name in first.parts.keys() - {"target_granted"}:
-        assert torch.equal(first.parts[name].x, second.parts[name].x), name
+        assert torch.equal(first.parts[name].x.tensor(), second.parts[name].x.tensor()), name
     assert first.fingerprint == second.fingerprint
 
 
@@ -259,7 +259,7 @@ def test_shared_normalisation_is_that_of_the_source_train_split(images: MakeData
     source, target = images(COUNTS, channels=1), images(COUNTS, draw=1)
     shared, apart = (pair_of(source, target, normalize=rule) for rule in ("shared", "per_domain"))
     own = {
-        role: shared.parts[name].x.double().div(255).mean((0, 1, 2)).tolist()
+        role: shared.parts[name].x.tensor().double().div(255).mean((0, 1, 2)).tolist()
         for role, name in (("source", "source_train"), ("target", "target_unlabelled"))
     }
     for role in ("source", "target"):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tlrun.data.datasets.base import DomainData, Rows
-from tlrun.data.faults import Fault, find_faults, row_digests
+from tests.data.file_trees import damage, save_classes, save_image
+from tlrun.config import PairSettings
+from tlrun.data.datasets.base import DomainData, Places, Rows
+from tlrun.data.datasets.folder import Folder
+from tlrun.data.faults import Fault, find_faults
 from tlrun.data.split_domain import split_domain
+from tlrun.data.survey import row_digests
 
 COUNTS = {"cat": 20, "dog": 20}
 Find = Callable[..., list[Fault]]
@@ -118,3 +124,54 @@ def test_equal_rows_have_equal_digests_and_one_bit_makes_another() -> None:
     x[2, 4, 6, 0] = 1
     first, second, third = row_digests(x)
     assert first == second != third
+
+
+@pytest.fixture
+def find_in_files(tmp_path: Path, pair_settings: Callable[..., PairSettings]) -> Callable[..., list[Fault]]:
+    """The faults of two folders of image files, `here` and `there`."""
+
+    def find(**changes: Any) -> list[Fault]:
+        config = pair_settings(image_size=14, cache_root=str(tmp_path / "cache"), **changes)
+        domains = {}
+        for role, name in (("source", "here"), ("target", "there")):
+            settings = Folder.Config(name="folder", title=None, root=name)
+            data = Folder(settings, Places(tmp_path, tmp_path / "cache", False)).load()
+            domains[role] = split_domain(data, role=role, config=config, keep_bad=True)
+        return find_faults(domains, config.label_sets)
+
+    return find
+
+
+def test_sound_folders_have_no_faults(tmp_path: Path, find_in_files: Callable[..., list[Fault]]) -> None:
+    for draw, name in enumerate(("here", "there")):
+        save_classes(tmp_path / name, 10, draw=draw)
+    assert find_in_files() == []
+
+
+def test_damaged_empty_tiny_and_copied_files_are_all_named(
+    tmp_path: Path, find_in_files: Callable[..., list[Fault]]
+) -> None:
+    for draw, name in enumerate(("here", "there")):
+        save_classes(tmp_path / name, 10, draw=draw)
+    damage(tmp_path / "here" / "cat" / "000.png")
+    damage(tmp_path / "here" / "cat" / "001.png")
+    (tmp_path / "here" / "owl" / "002.png").write_bytes(b"")
+    save_image(tmp_path / "there" / "dog" / "tiny.png", side=5)
+    save_image(tmp_path / "there" / "dog" / "grey.png").write_bytes((tmp_path / "here/owl/009.png").read_bytes())
+    Image.new("RGB", (24, 24), "black").save(tmp_path / "there" / "cat" / "black.png")
+    found = {(name, fault.what.partition(":")[0]) for fault in find_in_files() for name in fault.files}
+    told = {name: {what for each, what in found if each == name} for name, _ in found}
+    assert {"cat/000.png", "cat/001.png", "owl/002.png", "dog/tiny.png", "dog/grey.png", "cat/black.png"} == set(told)
+    assert all("give no image" in what for name in ("cat/000.png", "cat/001.png", "owl/002.png") for what in told[name])
+    assert told["dog/tiny.png"] == {"1 images are below 8 pixels (5 the smallest), and enlarged"}
+    assert told["cat/black.png"] == {"1 images of one value throughout"}
+    assert len(told["dog/grey.png"]) == 1 and "1 rows stand in here (source)" in next(iter(told["dog/grey.png"]))
+
+
+def test_classes_of_one_side_are_told(tmp_path: Path, find_in_files: Callable[..., list[Fault]]) -> None:
+    save_classes(tmp_path / "here", 10)
+    save_classes(tmp_path / "there", 10, names=("cat", "dog"), draw=1)
+    (closed,) = find_in_files()
+    assert (closed.weight, closed.where) == ("problem", "classes") and "only here (source) has owl" in closed.what
+    (partial,) = find_in_files(label_sets="partial")
+    assert (partial.weight, partial.what) == ("note", "there (target) has no rows of owl")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tlrun.build import leaf
 from tlrun.config import ConfigError
 from tlrun.data.per_image import PerImage
 
@@ -30,7 +29,7 @@ def seeds(*numbers: int) -> np.ndarray:
 
 
 def test_equal_seeds_give_equal_images_and_others_differ() -> None:
-    pipeline = PerImage([TURN, NOISE], (3, 12, 12))
+    pipeline = PerImage([TURN, NOISE], (12, 12, 3), (12, 12))
     first, second, again, third = pipeline(images(), seeds(1, 2, 1, 3))
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
@@ -38,13 +37,13 @@ def test_equal_seeds_give_equal_images_and_others_differ() -> None:
 
 
 def test_an_image_does_not_depend_on_those_before_it() -> None:
-    alone = PerImage([TURN, NOISE], (3, 12, 12))(images(1), seeds(7))
-    among = PerImage([TURN, NOISE], (3, 12, 12))(images(3), seeds(1, 2, 7))
+    alone = PerImage([TURN, NOISE], (12, 12, 3), (12, 12))(images(1), seeds(7))
+    among = PerImage([TURN, NOISE], (12, 12, 3), (12, 12))(images(3), seeds(1, 2, 7))
     assert torch.equal(alone[0], among[2])
 
 
 def test_global_generators_are_neither_read_nor_moved() -> None:
-    pipeline = PerImage([TURN, NOISE], (3, 12, 12))
+    pipeline = PerImage([TURN, NOISE], (12, 12, 3), (12, 12))
     outcomes = []
     for seed in (0, 1):
         np.random.seed(seed)
@@ -60,7 +59,7 @@ def test_global_generators_are_neither_read_nor_moved() -> None:
 def test_shipped_pipeline_fits_grey_and_colour(channels: int) -> None:
     file = OmegaConf.to_container(OmegaConf.load(CONFIGS / "augment" / "albumentations.yaml"))
     assert isinstance(file, dict)
-    pipeline = PerImage(file["albumentations"], (channels, 28, 28))
+    pipeline = PerImage(file["albumentations"], (28, 28, channels), (28, 28))
     x = torch.zeros(8, 28, 28, channels, dtype=torch.uint8)
     x[:, 8:20, 12:16] = 200
     out = pipeline(x, seeds(*range(8)))
@@ -72,18 +71,14 @@ def test_shipped_pipeline_fits_grey_and_colour(channels: int) -> None:
 
 
 def test_operations_within_operations_are_built() -> None:
-    try:
-        leaf("albumentations.OneOf", "albumentations", arguments=["transforms"])
-    except ConfigError:
-        pytest.skip("build.leaf lets no composition of albumentations through")
     one_of = {"_target_": "albumentations.OneOf", "transforms": [TURN, NOISE], "p": 1.0}
-    out = PerImage([one_of], (3, 12, 12))(images(), seeds(1, 2, 3, 4))
+    out = PerImage([one_of], (12, 12, 3), (12, 12))(images(), seeds(1, 2, 3, 4))
     assert len({row.numpy().tobytes() for row in out}) == 4
 
 
-def told(operations: list[dict[str, Any]], shape: tuple[int, ...] = (3, 12, 12)) -> list[str]:
+def told(operations: list[dict[str, Any]], shape: tuple[int, int, int] = (12, 12, 3)) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        PerImage(operations, shape)
+        PerImage(operations, shape, (12, 12))
     return caught.value.problems
 
 
@@ -117,8 +112,8 @@ def test_value_that_the_library_would_change_with_a_warning_is_refused() -> None
 def test_pipeline_that_changes_the_size_is_refused() -> None:
     (problem,) = told([{"_target_": "albumentations.RandomCrop", "height": 10, "width": 9}])
     assert problem == (
-        "augment.albumentations: uint8 (12, 12, 3) images come out as uint8 (10, 9, 3); "
-        "size and type must stay as they are (tlrun normalises afterwards)"
+        "augment.albumentations: uint8 (12, 12, 3) images come out as uint8 (10, 9, 3); they must be uint8 of 12x12 "
+        "with as many channels (tlrun normalises afterwards)"
     )
 
 
@@ -128,19 +123,84 @@ def test_pipeline_that_changes_the_type_is_refused() -> None:
 
 
 def test_operation_for_colour_alone_is_refused_on_grey() -> None:
-    (problem,) = told([{"_target_": "albumentations.RandomRain", "p": 1.0}], (1, 12, 12))
+    (problem,) = told([{"_target_": "albumentations.RandomRain", "p": 1.0}], (12, 12, 1))
     assert problem.startswith("augment.albumentations: an operation does not take uint8 (12, 12, 1) images: ")
 
 
 def test_library_is_imported_only_for_a_pipeline_and_asks_no_network() -> None:
     code = """
 import os, sys, torch
+import yaml
 from tlrun.config import AugmentSettings
-from tlrun.data.transforms import Augmentation
-Augmentation(AugmentSettings(shift=1, contrast=0.1, albumentations=[]), (1, 8, 8))
+from tlrun.data.augmentation import Augmentation
+plain = yaml.safe_load(open(sys.argv[1]))
+Augmentation(AugmentSettings(**plain | {"shift": 1, "contrast": 0.1}), (1, 8, 8))
 assert "albumentations" not in sys.modules
 noise = {"_target_": "albumentations.GaussNoise"}
-Augmentation(AugmentSettings(shift=0, contrast=0, albumentations=[noise]), (1, 8, 8))
+Augmentation(AugmentSettings(**plain | {"albumentations": [noise]}), (1, 8, 8))
 assert "albumentations" in sys.modules and os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code, str(CONFIGS / "_base" / "augment.yaml")], check=True)
+
+
+def test_an_operation_may_give_the_models_size_and_knows_it_by_name() -> None:
+    crop = {"_target_": "albumentations.RandomResizedCrop", "size": ["image_size", "image_size"], "scale": [0.2, 1.0]}
+    x = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (1, 20, 20, 3)).astype(np.uint8)).expand(
+        4, -1, -1, -1
+    )
+    out = PerImage([crop], (20, 20, 3), (12, 12))(x, seeds(1, 2, 1, 3))
+    assert out.shape == (4, 12, 12, 3)
+    assert torch.equal(out[0], out[2])
+    assert not torch.equal(out[0], out[1])
+
+
+def test_images_that_keep_their_larger_size_lose_their_margin() -> None:
+    flip = {"_target_": "albumentations.HorizontalFlip", "p": 1.0}
+    x = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (2, 20, 20, 3)).astype(np.uint8))
+    assert torch.equal(PerImage([flip], (20, 20, 3), (12, 12))(x, seeds(1, 2)), x.flip(2)[:, 4:16, 4:16])
+
+
+def test_some_images_may_be_cropped_and_others_not() -> None:
+    crop = {"_target_": "albumentations.RandomCrop", "height": 12, "width": 12, "p": 0.5}
+    x = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (1, 20, 20, 3)).astype(np.uint8)).expand(
+        40, -1, -1, -1
+    )
+    out = PerImage([crop], (20, 20, 3), (12, 12))(x, seeds(*range(40)))
+    middle = [torch.equal(row, x[0, 4:16, 4:16]) for row in out]
+    assert 10 < sum(middle) < 30
+
+
+def test_size_that_is_neither_the_rows_nor_the_models_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        PerImage([{"_target_": "albumentations.RandomCrop", "height": 11, "width": 11}], (20, 20, 3), (12, 12))
+    assert str(caught.value) == (
+        "augment.albumentations: uint8 (20, 20, 3) images come out as uint8 (11, 11, 3); they must be uint8 of 20x20 "
+        "or 12x12 with as many channels (tlrun normalises afterwards)"
+    )
+
+
+def test_image_size_stands_for_one_side_only() -> None:
+    resize = {"_target_": "albumentations.RandomResizedCrop", "size": ["image_size", "image_size"]}
+    with pytest.raises(ConfigError, match="image_size stands for the side of square inputs; set data.image_size"):
+        PerImage([resize], (20, 20, 3), (12, 10), where="augment.target.albumentations")
+
+
+@pytest.mark.parametrize("side", [28, 64])
+def test_pipeline_for_photographs_crops_from_the_whole_row(side: int) -> None:
+    file = OmegaConf.to_container(OmegaConf.load(CONFIGS / "augment" / "albumentations_photos.yaml"))
+    assert isinstance(file, dict)
+    x = torch.zeros(8, side, side, 3, dtype=torch.uint8)
+    x[:, : side // 4] = 255  # of rows of 64, what a centre crop loses
+    out = PerImage(file["albumentations"], (side, side, 3), (28, 28))(x, seeds(*range(8)))
+    assert out.shape == (8, 28, 28, 3)
+    assert out.max() > 100
+
+
+def test_half_of_the_images_come_as_negatives() -> None:
+    file = OmegaConf.to_container(OmegaConf.load(CONFIGS / "augment" / "invert.yaml"))
+    assert isinstance(file, dict)
+    x = images(200)
+    out = PerImage(file["albumentations"], (12, 12, 3), (12, 12))(x, seeds(*range(200)))
+    inverted = [torch.equal(row, 255 - x[0]) for row in out]
+    assert all(is_inverted or torch.equal(row, x[0]) for row, is_inverted in zip(out, inverted, strict=True))
+    assert 75 < sum(inverted) < 125

@@ -10,7 +10,7 @@ import pytest
 
 from tlrun.config import ConfigError, PairSettings
 from tlrun.data.datasets.base import DomainData, Rows
-from tlrun.data.split_domain import fingerprint, split_domain
+from tlrun.data.split_domain import split_domain
 
 MakeData = Callable[..., DomainData]
 MakeConfig = Callable[..., PairSettings]
@@ -22,7 +22,7 @@ def test_official_test_split_stays_whole(images: MakeData, pair_settings: MakeCo
     domain = split_domain(data, role="source", config=pair_settings())
     assert data.test is not None
     assert domain.has_official_test
-    assert np.array_equal(domain.splits["test"].x.numpy(), data.test.x)
+    assert np.array_equal(domain.splits["test"].x.tensor().numpy(), data.test.x)
     assert {name: len(split) for name, split in domain.splits.items()} == {"train": 64, "val": 16, "test": 6}
 
 
@@ -41,7 +41,7 @@ def test_splits_are_disjoint_and_hold_the_rows_they_name(images: MakeData, pair_
     splits = split_domain(data, role="source", config=pair_settings()).splits
     assert sorted(np.concatenate([split.rows for split in splits.values()])) == list(range(80))
     for split in splits.values():
-        assert np.array_equal(split.x.numpy(), data.train.x[split.rows])
+        assert np.array_equal(split.x.tensor().numpy(), data.train.x[split.rows])
         assert np.array_equal(split.y, data.train.y[split.rows])
 
 
@@ -116,7 +116,10 @@ def test_class_too_small_for_a_split_stays_in_train_and_is_noted(images: MakeDat
     assert domain.notes == ("a note", "no val rows of dog, owl", "no test rows of owl")
 
 
-def test_fingerprint_follows_pixels_labels_and_names(images: MakeData) -> None:
+def test_fingerprint_follows_pixels_labels_and_names(images: MakeData, pair_settings: MakeConfig) -> None:
+    def fingerprint(data: DomainData) -> str:
+        return split_domain(data, role="source", config=pair_settings()).fingerprint
+
     data = images(COUNTS, test=COUNTS)
     prints = {
         fingerprint(data),

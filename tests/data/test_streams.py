@@ -11,10 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from tlrun.augment_settings import MixSettings
 from tlrun.batch import Encoded, Examples
 from tlrun.config import AugmentSettings, ConfigError, PairSettings
 from tlrun.data.datasets.base import DomainData
 from tlrun.data.domain import DomainPair, Part, make_pair
+from tlrun.data.mixing import draw_mixture
+from tlrun.data.rows import Held
+from tlrun.data.splits import hash64
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.data.transforms import to_batch
 
@@ -83,7 +87,7 @@ def test_part_smaller_than_a_batch_repeats(stream_of: MakeStream) -> None:
 def test_single_row_fills_a_batch(stream_of: MakeStream, pair: DomainPair) -> None:
     part = pair.parts["target_granted"]
     assert part.y is not None
-    one = replace(part, x=part.x[:1], y=part.y[:1], index=part.index[:1])
+    one = replace(part, x=Held(part.x.read(0, 1)), y=part.y[:1], index=part.index[:1])
     assert stream_of(one, batch_size=5).batch(2).index.tolist() == [part.index[0]] * 5
 
 
@@ -124,7 +128,7 @@ def test_batch_holds_the_rows_it_names(stream_of: MakeStream, pair: DomainPair) 
         stream = stream_of(name)
         batch, positions = stream.batch(2), stream.positions(2)
         assert isinstance(batch.x, Tensor)
-        assert torch.equal(batch.x, to_batch(part.x[positions], pair.statistics[part.domain], pair.shape))
+        assert torch.equal(batch.x, to_batch(part.x.take(positions), pair.statistics[part.domain], pair.shape))
         assert batch.x.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(batch.index, part.index[positions])
         assert batch.domain == part.domain
@@ -155,7 +159,7 @@ def test_equal_rows_are_augmented_each_in_its_own_way(
     stream_of: MakeStream, pair: DomainPair, augment: dict[str, Any]
 ) -> None:
     part = pair.parts["target_granted"]
-    alike = replace(part, x=part.x[:1].repeat(6, 1, 1, 1))
+    alike = replace(part, x=Held(part.x.read(0, 1).repeat(6, 1, 1, 1)))
     stream = stream_of(alike, augment=augment, batch_size=18)  # three cycles of six rows
     drawn = torch.cat([x for k in range(2) if isinstance(x := stream.batch(k).x, Tensor)])
     different = {row.numpy().tobytes() for row in drawn}
@@ -163,9 +167,9 @@ def test_equal_rows_are_augmented_each_in_its_own_way(
 
 
 def test_augmentation_leaves_the_part_alone(stream_of: MakeStream, pair: DomainPair) -> None:
-    before = pair.parts["source_train"].x.clone()
+    before = pair.parts["source_train"].x.tensor().clone()
     stream_of("source_train", augment={"shift": 2, "contrast": 0.5, "albumentations": [NOISE]}).batch(0)
-    assert torch.equal(pair.parts["source_train"].x, before)
+    assert torch.equal(pair.parts["source_train"].x.tensor(), before)
 
 
 def test_grey_rows_are_in_colour_before_operations_per_image(stream_of: MakeStream, pair: DomainPair) -> None:
@@ -211,7 +215,7 @@ def test_batches_lie_on_the_device_of_the_pair(
 
 def test_empty_part_has_no_stream(stream_of: MakeStream, pair: DomainPair) -> None:
     part = pair.parts["target_granted"]
-    empty = replace(part, x=part.x[:0], index=part.index[:0], y=None)
+    empty = replace(part, x=Held(part.x.read(0, 0)), index=part.index[:0], y=None)
     with pytest.raises(ValueError, match="target_granted has no rows to draw batches from"):
         stream_of(empty)
 
@@ -229,14 +233,14 @@ def test_evaluation_takes_every_row_in_order(pair: DomainPair, batch_size: int) 
         assert sum(len(batch) for batch in batches) == len(part)
         assert torch.equal(torch.cat([batch.index for batch in batches]), part.index)
         inputs = [batch.x for batch in batches if isinstance(batch.x, Tensor)]
-        assert torch.equal(torch.cat(inputs), to_batch(part.x, statistics, pair.shape))
+        assert torch.equal(torch.cat(inputs), to_batch(part.x.tensor(), statistics, pair.shape))
         labels = [batch.y for batch in batches if batch.y is not None]
         assert (not labels) if part.y is None else torch.equal(torch.cat(labels), part.y)
 
 
 def test_evaluation_of_an_empty_part_has_no_batch(pair: DomainPair) -> None:
     part = pair.parts["target_granted"]
-    empty = replace(part, x=part.x[:0], index=part.index[:0])
+    empty = replace(part, x=Held(part.x.read(0, 0)), index=part.index[:0])
     assert not list(evaluation_batches(empty, statistics=pair.statistics["target"], shape=pair.shape, batch_size=4))
 
 
@@ -246,7 +250,7 @@ def test_encoded_rows_pass_untouched(stream_of: MakeStream, pair: DomainPair, sh
     rows = torch.randn(len(part), *shape).to(torch.bfloat16)
     if len(shape) == 3:
         rows = rows.contiguous(memory_format=torch.channels_last)
-    encoded = replace(part, x=rows, stage=2)
+    encoded = replace(part, x=Held(rows), stage=2)
     stream = stream_of(encoded, views=2)
     batch = stream.batch(4)
     for each in (batch.x, *batch.views):
@@ -259,6 +263,95 @@ def test_encoded_rows_pass_untouched(stream_of: MakeStream, pair: DomainPair, sh
     first = next(evaluation_batches(encoded, statistics=pair.statistics["source"], shape=pair.shape, batch_size=9))
     assert isinstance(first.x, Encoded)
     assert torch.equal(first.x.x, rows[:9])
+
+
+MIX = {"mixup": 0.5, "cutmix": 0.5, "share": 1.0}
+PARTS = {"source_train": 30, "target_granted": 200}
+
+
+def test_labelled_rows_are_mixed_with_rows_of_their_batch(stream_of: MakeStream, pair: DomainPair) -> None:
+    plain = stream_of("source_train").batch(2)
+    mixed = stream_of("source_train", augment={"mix": MIX}, num_classes=3).batch(2)
+    assert isinstance(plain.x, Tensor)
+    assert isinstance(mixed.x, Tensor)
+    assert plain.y is not None
+    assert mixed.y is not None
+    mixture = draw_mixture(
+        MixSettings(**MIX), pair.shape, 16, seed=hash64(0, "source_train", "mix", 2), device=torch.device("cpu")
+    )
+    assert torch.equal(mixed.x, mixture.rows(plain.x))
+    assert torch.equal(mixed.y, mixture.labels(plain.y, 3))
+    assert not torch.equal(mixed.x, plain.x)
+    assert mixed.x.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(mixed.index, plain.index)
+
+
+def test_rows_without_labels_are_never_mixed(stream_of: MakeStream) -> None:
+    mixed = stream_of("target_unlabelled", augment={"mix": MIX}).batch(0)
+    assert mixed.y is None
+    assert same(mixed, stream_of("target_unlabelled").batch(0))
+
+
+def test_parts_are_mixed_each_by_itself(stream_of: MakeStream, pair: DomainPair) -> None:
+    flat = {name: torch.full_like(pair.parts[name].x.tensor(), level) for name, level in PARTS.items()}
+    for name in PARTS:
+        part = replace(pair.parts[name], x=Held(flat[name]))
+        batch = stream_of(part, augment={"mix": MIX}, num_classes=3).batch(1)
+        wanted = to_batch(flat[name][:1], pair.statistics[part.domain], pair.shape)
+        assert isinstance(batch.x, Tensor)
+        torch.testing.assert_close(batch.x, wanted.expand(16, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_all_views_of_a_row_are_mixed_alike(stream_of: MakeStream) -> None:
+    views = {"shift": 2, "views": None}
+    plain = stream_of("source_train", augment=views, views=2).batch(3)
+    mixed = stream_of("source_train", augment=views | {"mix": MIX}, views=2, num_classes=3).batch(3)
+    pairs = [(plain.x, mixed.x), (plain.views[0], mixed.views[0])]
+    for before, after in pairs:
+        assert isinstance(before, Tensor)
+        assert isinstance(after, Tensor)
+        mixture = draw_mixture(
+            MixSettings(**MIX), before.shape[1:], 16, seed=hash64(0, "source_train", "mix", 3), device=before.device
+        )
+        assert torch.equal(after, mixture.rows(before))
+
+
+def test_mixing_needs_the_number_of_classes(stream_of: MakeStream) -> None:
+    with pytest.raises(ValueError, match="source_train: mixed labels need the number of classes"):
+        stream_of("source_train", augment={"mix": MIX})
+
+
+def test_target_rows_and_further_views_have_their_own_pipelines(
+    stream_of: MakeStream, augment_settings: MakeAugment
+) -> None:
+    whole = {
+        "shift": 2,
+        "target": augment_settings(contrast=0.4, views=augment_settings(flip=1.0)),
+        "views": augment_settings(shift=3),
+    }
+    source = stream_of("source_train", augment=whole, views=2).batch(0)
+    assert torch.equal(source.x, stream_of("source_train", augment={"shift": 2}).batch(0).x)
+    assert torch.equal(source.views[0], stream_of("source_train", augment={"shift": 3}, views=2).batch(0).views[0])
+    target = stream_of("target_unlabelled", augment=whole, views=3).batch(0)
+    assert torch.equal(target.x, stream_of("target_unlabelled", augment={"contrast": 0.4}).batch(0).x)
+    bare = stream_of("target_unlabelled").batch(0).x
+    assert isinstance(bare, Tensor)
+    assert all(torch.equal(each, bare.flip(3)) for each in target.views)
+
+
+@pytest.mark.parametrize(
+    "augment", [{}, {"flip": 0.5}, {"crop": {"area": [0.2, 1.0], "aspect": [1.0, 1.0]}}, {"shift": 1}]
+)
+def test_larger_rows_reach_the_model_at_its_size(
+    stream_of: MakeStream, pair: DomainPair, augment: dict[str, Any]
+) -> None:
+    part = pair.parts["source_train"]
+    large = torch.nn.functional.pad(part.x.tensor(), (0, 0, 2, 2, 2, 2))
+    batch = stream_of(replace(part, x=Held(large)), augment=augment).batch(0)
+    assert isinstance(batch.x, Tensor)
+    assert batch.x.shape == (16, *pair.shape)
+    if "crop" not in augment:  # the frame is cut off, so it is as if it had never been there
+        assert torch.equal(batch.x, stream_of("source_train", augment=augment).batch(0).x)
 
 
 def test_encoded_rows_are_not_augmented(stream_of: MakeStream, pair: DomainPair) -> None:

@@ -1,27 +1,19 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 
-from tlrun.config import AugmentSettings, ConfigError
 from tlrun.data import transforms
 from tlrun.data.transforms import (
-    Augmentation,
     Statistics,
     describe_fitting,
     fit,
     fitting,
     measure,
-    scale_contrast,
-    shift_images,
     to_batch,
 )
 
-MakeAugment = Callable[..., AugmentSettings]
 CPU = torch.device("cpu")
 
 
@@ -178,93 +170,3 @@ def test_constant_feature_with_a_rounding_spread_is_centred_and_no_more() -> Non
 def test_batches_of_no_and_one_row_keep_their_shape(rows: int) -> None:
     statistics = Statistics.of([0.5], [0.5], (3, 8, 8), CPU)
     assert to_batch(random_images(channels=1)[:rows], statistics, (3, 8, 8)).shape == (rows, 3, 8, 8)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_shift_moves_each_image_and_repeats_the_edge(channels: int) -> None:
-    x = random_images(5, 7, channels)
-    down, right = torch.tensor([0, 1, -2, 3, 6]), torch.tensor([0, -1, 2, 6, -3])
-    moved = shift_images(x, down, right)
-    for row in range(5):
-        for i in range(7):
-            for j in range(7):
-                from_i = min(max(i - int(down[row]), 0), 6)
-                from_j = min(max(j - int(right[row]), 0), 6)
-                assert torch.equal(moved[row, i, j], x[row, from_i, from_j])
-
-
-def test_contrast_scales_the_distance_from_the_mean_and_clips() -> None:
-    x = random_images()
-    factor = torch.tensor([1.0, 0.5, 1.5, 0.0, 1.2, 0.9])
-    values = x.double().numpy()
-    mean = values.mean((1, 2, 3), keepdims=True)
-    wanted = np.clip(mean + factor.double().numpy()[:, None, None, None] * (values - mean), 0, 255)
-    got = scale_contrast(x, factor)
-    np.testing.assert_allclose(got.double().numpy(), wanted, atol=1e-3)
-    assert got.min() >= 0
-    assert got.max() <= 255
-
-
-def test_shift_and_contrast_draw_within_their_range(augment_settings: MakeAugment) -> None:
-    x = torch.zeros(4000, 7, 7, 1, dtype=torch.uint8)
-    x[:, 3, 3] = 255
-    augment = Augmentation(augment_settings(shift=2), (1, 7, 7))
-    moved = augment(x, generator=torch.Generator().manual_seed(0), seeds=None)
-    places = moved[..., 0].float().sum(0).div(255)
-    assert (places > 0).sum() == 25
-    assert places[1:6, 1:6].min() > 100  # 160 on average
-    contrast = Augmentation(augment_settings(contrast=0.5), (1, 7, 7))
-    changed = contrast(torch.full_like(x, 0) + x // 2, generator=torch.Generator().manual_seed(0), seeds=None)
-    mean = 127 / 49
-    factors = (changed[:, 3, 3, 0] - mean) / (127 - mean)
-    assert 0.5 <= factors.min() < 0.51
-    assert 1.49 < factors.max() <= 1.5
-
-
-def test_augmentation_leaves_the_rows_it_was_given_alone(augment_settings: MakeAugment) -> None:
-    x = random_images()
-    before = x.clone()
-    augment = Augmentation(augment_settings(shift=2, contrast=0.5), (3, 8, 8))
-    assert not torch.equal(augment(x, generator=torch.Generator().manual_seed(0), seeds=None), before)
-    assert torch.equal(x, before)
-
-
-def test_features_are_not_augmented(augment_settings: MakeAugment) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Augmentation(augment_settings(contrast=0.1), (5,))
-    assert str(caught.value) == "augment: the rows are features, not images; only augment=none fits them"
-    Augmentation(augment_settings(), (5,))
-
-
-def test_shift_as_large_as_the_image_is_refused(augment_settings: MakeAugment) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Augmentation(augment_settings(shift=8), (3, 8, 9))
-    assert str(caught.value) == "augment.shift: must be below the image side 8, got 8"
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_everything_is_computed_on_the_device_of_the_rows(augment_settings: MakeAugment, channels: int) -> None:
-    meta = torch.device("meta")  # has no values, but refuses to be mixed with another device
-    x = random_images(channels=channels).to(meta)
-    augment = Augmentation(augment_settings(shift=2, contrast=0.3), (3, 8, 8))
-    changed = augment(x, generator=torch.Generator().manual_seed(0), seeds=None)
-    batch = to_batch(changed, Statistics.of([0.1, 0.5, 0.9], [0.2, 0.3, 0.4], (3, 8, 8), meta), (3, 8, 8))
-    assert batch.device == meta
-    assert batch.shape == (6, 3, 8, 8)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_gpu_gives_the_same_batches(augment_settings: MakeAugment) -> None:
-    cuda = torch.device("cuda")
-    augment = Augmentation(augment_settings(shift=2, contrast=0.3), (3, 8, 8))
-    for x in (random_images(), random_images(channels=1)):
-        batches = []
-        for device in (CPU, cuda):
-            changed = augment(x.to(device), generator=torch.Generator().manual_seed(1), seeds=None)
-            statistics = Statistics.of([0.1, 0.5, 0.9], [0.2, 0.3, 0.4], (3, 8, 8), device)
-            batches.append(to_batch(changed, statistics, (3, 8, 8)))
-        assert batches[1].device.type == "cuda"
-        assert batches[1].is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(batches[1].cpu(), batches[0], atol=1e-5, rtol=1e-5)
-        assert math.isfinite(batches[1].sum().item())

@@ -71,7 +71,7 @@ def test_training_parts_hold_no_withheld_label(images: MakeData, pair_of: MakePa
 def test_granted_labels_hold_on_to_nothing_else(images: MakeData, pair_of: MakePair) -> None:
     granted = pair_of(images(COUNTS), images(COUNTS, draw=1), target_labels=2).parts["target_granted"]
     assert granted.y is not None
-    for tensor in (granted.x, granted.y, granted.index):
+    for tensor in (granted.x.tensor(), granted.y, granted.index):
         assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 

@@ -37,6 +37,7 @@ TIMES = {
     "seconds",
     "training_seconds",
     "epoch_seconds",
+    "encode_seconds",
     "pretrain_seconds",
     "images_per_second",
     "peak_memory_bytes",

@@ -28,6 +28,7 @@ from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, RunFolder, load_checkpoi
 from tlrun.strategies.base import Strategy
 from tlrun.strategies.dann import Dann
 from tlrun.strategies.mmd import Mmd
+from tlrun.strategies.source_only import SourceOnly
 
 Describe = Callable[..., ExperimentConfig]
 Train = Callable[..., RunFolder]
@@ -221,8 +222,37 @@ def test_encoding_once_refuses_augmentation_that_it_would_undo(train: Train) -> 
         )
     assert error.value.problems == [
         "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
-        "set augment=none, or strategy.encode_once=false"
+        "set augment=none, strategy.encode_once=false, or strategy.encode_views to a number of views of each row"
     ]
+
+
+def test_encoding_once_refuses_mixing(train: Train) -> None:
+    with pytest.raises(ConfigError) as error:
+        train(
+            *TOY, "strategy=feature_extract", "strategy.encode_once=true", "data.target_labels=3", "augment/mix=mixup"
+        )
+    assert error.value.problems == [
+        "strategy.encode_once: runs frozen stages once per image, and augment.mix makes new images in every step; "
+        "set augment/mix=none, or strategy.encode_once=false"
+    ]
+
+
+def test_mixed_labels_reach_the_loss_and_never_the_evaluation(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    loss = SourceOnly.loss
+
+    def watched(self: SourceOnly, batch: Batch, progress: Progress) -> Losses:
+        assert batch.source is not None
+        assert batch.source.y is not None
+        seen.append(batch.source.y)
+        return loss(self, batch, progress)
+
+    monkeypatch.setattr(SourceOnly, "loss", watched)
+    folder = train(*DIGITS, "strategy=source_only", "augment/mix=both")
+    assert {y.shape for y in seen} == {(16, 10)}
+    assert all(torch.allclose(y.sum(1), torch.ones(16)) and (y.max(1).values < 1).any() for y in seen)
+    assert set(folder.read_predictions()["label"]) == set("0123456789")
+    assert 0 <= folder.read_summary()["source_test_accuracy"] <= 1
 
 
 def test_augmentation_that_does_not_fit_is_refused_before_a_source_model_is_trained(

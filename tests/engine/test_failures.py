@@ -428,13 +428,15 @@ def test_rule_that_reads_nothing_is_refused_before_the_first_step(
         part = pair.parts["target_val"]
         assert part.y is not None
         assert part.granted is not None
-        empty = replace(part, x=part.x[:0], y=part.y[:0], index=part.index[:0], granted=part.granted[:0])
+        empty = replace(
+            part, x=part.x.subset(torch.arange(0)), y=part.y[:0], index=part.index[:0], granted=part.granted[:0]
+        )
         return replace(pair, parts={**pair.parts, "target_val": empty})
 
     monkeypatch.setattr("tlrun.experiment.load_pair", without_target_val)
     with pytest.raises(ConfigError) as error:
         train(*SETTINGS, f"{setting}=entropy")
     assert error.value.problems == [
-        f"{setting}: entropy has no rows to read (lowest mean entropy of the predictions on target validation rows; "
-        "reads no label); name another rule"
+        f"{setting}: entropy has no rows to read (lowest mean entropy of the predictions on target validation rows "
+        "(transductive: on all); reads no label); name another rule"
     ]

@@ -97,7 +97,9 @@ def test_data_model_and_sums_live_on_the_device(train: Train, monkeypatch: pytes
 
     def watched_fit(self: Engine) -> None:
         for part in self.pair.parts.values():
-            seen.extend(each.device.type for each in (part.x, part.y, part.index, part.granted) if each is not None)
+            seen.extend(
+                each.device.type for each in (part.x.tensor(), part.y, part.index, part.granted) if each is not None
+            )
         seen.extend(tensor.device.type for tensor in self.strategy.state_dict().values())
         fit(self)
         for state in self.optimiser.optimizer.state.values():

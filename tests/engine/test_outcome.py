@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from tests.engine.runs import DIGITS, TOY
 from tlrun.run import RunFolder
-from tlrun.trained import load_trained
+from tlrun.trained import load_run_pair, load_trained
 
 Train = Callable[..., RunFolder]
 TWINS = (
@@ -29,7 +29,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_twins_are_compared_row_by_row(train: Train) -> None:
     folder = train(*TWINS, "data.target.severity=5")
     trained = load_trained(folder)
-    source, target = (trained.encode(trained.pair.parts[f"{role}_test"]) for role in ("source", "target"))
+    parts = load_run_pair(folder, trained.config).parts
+    source, target = (trained.encode(parts[f"{role}_test"]) for role in ("source", "target"))
     agreement = (source.logits.argmax(1) == target.logits.argmax(1)).float().mean()
     cosine = (normalize(source.features) * normalize(target.features)).sum(1).mean()
     summary = folder.read_summary()

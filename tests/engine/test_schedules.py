@@ -46,12 +46,36 @@ def test_step_equals_torchs_milestones() -> None:
 
 
 def test_one_cycle_starts_low_peaks_at_its_rise_and_ends_lowest() -> None:
-    ours = schedule("one_cycle", rise=0.25, start=0.04, final=0.001)
+    ours = schedule("one_cycle", rise=0.25, start=0.04, final=0.001, momentum=None)
     factors = [ours.factor(step, 100) for step in range(101)]
     assert factors[0] == pytest.approx(0.04) and factors[25] == pytest.approx(1.0)
     assert factors[100] == pytest.approx(0.001)
     assert factors[:26] == sorted(factors[:26]) and factors[25:] == sorted(factors[25:], reverse=True)
     assert factors[10] == pytest.approx(0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * 0.4)))
+
+
+def test_one_cycle_moves_rate_and_momentum_as_torchs_does() -> None:
+    ours = schedule("one_cycle", rise=0.3, start=0.04, final=0.001, momentum=(0.95, 0.85))
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
+    # torch's phases end one step before the fraction's, and its last step is at the end of the cycle.
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, total_steps=101, pct_start=31 / 101, div_factor=25, final_div_factor=40
+    )
+    for step in range(101):
+        (group,) = optimizer.param_groups
+        assert ours.factor(step, 100) == pytest.approx(group["lr"], abs=1e-9)
+        assert ours.momentum_at(step, 100) == pytest.approx(group["momentum"], abs=1e-9)
+        optimizer.step()
+        if step < 100:
+            theirs.step()
+
+
+def test_momentum_waits_at_its_height_during_the_warm_up_and_is_left_alone_by_others() -> None:
+    ours = schedule("one_cycle", rise=0.3, start=0.04, final=0.001, momentum=(0.9, 0.8), warmup_fraction=0.1)
+    assert {ours.momentum_at(step, 100) for step in range(11)} == {0.9}
+    assert min(ours.momentum_at(step, 100) or 0.0 for step in range(101)) == pytest.approx(0.8)
+    assert schedule("constant").momentum_at(3, 7) is None
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine"])

@@ -19,7 +19,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 def model_settings(file: str, **changes: Any) -> ModelSettings:
     values = {
-        **OmegaConf.to_container(OmegaConf.load(CONFIGS / "_base" / "model.yaml")),
+        **OmegaConf.to_container(OmegaConf.load(CONFIGS / "_base" / "model.yaml"), resolve=True),
         **OmegaConf.to_container(OmegaConf.load(CONFIGS / "model" / f"{file}.yaml")),
         **changes,
     }

@@ -21,7 +21,7 @@ from tlrun.report.groups import Group, group
 from tlrun.report.planar import boundaries, fitted, svc_lines
 from tlrun.report.plots import with_floor
 from tlrun.run import RunFolder
-from tlrun.trained import load_trained
+from tlrun.trained import load_run_pair, load_trained, read_config
 
 Config = Callable[..., ExperimentConfig]
 
@@ -49,10 +49,10 @@ def test_the_svc_is_trained_on_source_rows_and_on_granted_target_rows(root: Path
     assert (direct.figures["rows_target_labels"].mean, scratch.figures["rows_target_labels"].mean) == (0, 10)
     expected: dict[str, list[float]] = {"source_train": [], "target_granted": []}
     for run in next(each for each in groups(root) if each.strategy == "mmd").runs:
-        parts = load_trained(run.folder).pair.parts
+        parts = load_run_pair(run.folder, read_config(run.folder)).parts
         for name, found in expected.items():
             test = parts["target_test"]
-            model = SVC().fit(parts[name].x.numpy(), parts[name].y.numpy())
+            model = SVC().fit(parts[name].x.tensor().numpy(), parts[name].y.numpy())
             found.append(float(np.mean(model.predict(test.x.numpy()) == test.y.numpy())))
     assert direct.figures["target_test_accuracy"].mean == pytest.approx(np.mean(expected["source_train"]))
     assert scratch.figures["target_test_accuracy"].mean == pytest.approx(np.mean(expected["target_granted"]))
@@ -90,13 +90,14 @@ def test_every_strategy_and_the_svc_have_a_boundary_titled_with_its_own_accuracy
 
 def test_features_are_those_of_the_same_test_rows_for_every_run(root: Path) -> None:
     floor, run = with_floor(groups(root))
-    features, labels, is_target = features_of(load_trained(run.folder), rows=50)
+    pair = load_run_pair(run.folder, read_config(run.folder))
+    features, labels, is_target = features_of(load_trained(run.folder), pair, rows=50)
     assert features.shape == (100, 12)
     assert is_target.tolist() == [False] * 50 + [True] * 50
-    others = features_of(load_trained(floor.folder), rows=50)
+    others = features_of(load_trained(floor.folder), pair, rows=50)
     assert np.array_equal(labels, others[1])
     assert not np.array_equal(features, others[0])
-    assert len(features_of(load_trained(run.folder), rows=ROWS)[1]) == 500 + 200
+    assert len(features_of(load_trained(run.folder), pair, rows=ROWS)[1]) == 500 + 200
 
 
 def test_features_are_drawn_in_two_columns_by_class_and_by_domain(root: Path) -> None:

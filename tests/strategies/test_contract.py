@@ -122,7 +122,7 @@ def test_a_strategy_holds_modules_settings_and_task_only(name: str, build: Build
     """No optimizer, loader, device or path: what it holds beside modules is what it was given."""
     strategy = build(name)
     own = {key for key in vars(strategy) if not key.startswith("_")} - set(vars(nn.Module()))
-    assert own - {"statistics"} == {"config", "task", "label_smoothing"}
+    assert own - {"statistics"} == {"config", "task", "label_smoothing", "class_weights"}
     assert vars(strategy).get("statistics") is None
 
 

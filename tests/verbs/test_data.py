@@ -49,6 +49,25 @@ def test_show_prints_the_card_and_draws_both_domains(data: Run, tmp_path: Path) 
     assert colourful[:, middle:].mean() > 0.05 > 0.01 > colourful[:, :middle].mean()  # the target alone has colours
 
 
+def test_show_draws_what_each_domain_gets_and_what_is_mixed(data: Run, tmp_path: Path) -> None:
+    drawn = {}
+    ways = {"plain": (), "target": ("augment@augment.target=strong",), "mixed": ("augment/mix=cutmix",)}
+    for name, more in ways.items():
+        assert data("show", *SMALL, *more, "--picture", f"{name}.png")[0] == 0
+        drawn[name] = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")).astype(int)
+    width = drawn["plain"].shape[1] // 4
+    panels = {
+        name: [pixels[60:, part * width : (part + 1) * width] for part in range(4)] for name, pixels in drawn.items()
+    }
+
+    def changed(name: str) -> list[bool]:
+        pairs = zip(panels["plain"], panels[name], strict=True)
+        return [float((np.abs(before - after) > 60).mean()) > 0.01 for before, after in pairs]
+
+    assert changed("target") == [False, False, False, True]
+    assert changed("mixed") == [False, True, False, False]
+
+
 def test_show_draws_points_in_the_plane_with_the_granted_ones_ringed(data: Run, tmp_path: Path) -> None:
     sizes = []
     for grant in ("none", "5"):

@@ -8,7 +8,8 @@ import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +27,48 @@ CONTENTS = "contents.json"
 """Written last, so that an entry without it is unfinished."""
 
 
-def cached_arrays(cache: Path, name: str, *, inputs: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+LOCK = "lock"
+used: set[Path] = set()
+"""The entries that this process has read or made: they are in use for as long as it lives."""
+
+
+def cached_arrays(
+    cache: Path, name: str, *, inputs: Mapping[str, Any], make: Callable[[], Arrays], about: str = ""
+) -> Arrays:
     """The arrays that `make` returns, from the cache when they were made before from equal inputs.
 
     inputs: plain JSON values that fix the result: checksums, settings, a number raised when the recipe changes.
-    The entry is the folder `<name>-<digest of inputs>` with one .npy per array. Shapes, types and CRC-32 are checked
-    at every call; what is damaged or unfinished is made again. A second process waits until the first has made it.
-    Arrays come back memory-mapped, private to the process: writing to one changes no file.
+    about: what the entry holds, in words for `tlrun data cache`. The entry is the folder `<name>-<digest of inputs>`
+    with one .npy per array. Shapes, types and CRC-32 are checked at every call; what is damaged or unfinished is made
+    again. A second process waits until the first has made it. Arrays come back memory-mapped, private to the process:
+    writing to one changes no file.
     Raises ConfigError when the cache cannot be written; whatever `make` raises passes through and leaves no entry.
     """
-    canonical = json.dumps(inputs, sort_keys=True)
-    entry = cache / f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
-    arrays = _read(entry)
+    entry = entry_folder(cache, name, inputs)
+    arrays = read_entry(entry)
     if arrays is not None:
         return arrays
-    with locked(entry / "lock"):
-        arrays = _read(entry)  # another process may have made it while this one waited
+    with locked(entry / LOCK):
+        arrays = read_entry(entry)  # another process may have made it while this one waited
         if arrays is None:
             logger.info("making %s, once", entry)
-            _write(entry, make(), inputs)
-            arrays = _read(entry)
+            _write(entry, make(), inputs, about)
+            arrays = read_entry(entry)
     if arrays is None:
-        raise ConfigError(
-            f"data.cache_root: what was written under {entry} does not read back; set another folder (or TLRUN_CACHE)"
-        )
+        raise unreadable(entry)
     return arrays
+
+
+def entry_folder(cache: Path, name: str, inputs: Mapping[str, Any]) -> Path:
+    """Where the entry of these inputs lies, or would lie."""
+    canonical = json.dumps(inputs, sort_keys=True)
+    return cache / f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def unreadable(entry: Path) -> ConfigError:
+    return ConfigError(
+        f"data.cache_root: what was written under {entry} does not read back; set another folder (or TLRUN_CACHE)"
+    )
 
 
 @contextmanager
@@ -59,14 +77,23 @@ def locked(path: Path) -> Iterator[None]:
 
     Makes the folder it lies in. Raises ConfigError when that cannot be written.
     """
-    with _writing_under(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with files.locked(path, wait=True):
+    with ExitStack() as stack:
+        while True:
+            with writing_under(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(files.locked(path, wait=True))
+                break
+            except files.RunError as error:
+                # The entry was cleared away between the two: make its folder anew.
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
         yield
 
 
 @contextmanager
-def _writing_under(folder: Path) -> Iterator[None]:
+def writing_under(folder: Path) -> Iterator[None]:
+    """Tells what the system refuses to write there as a ConfigError about the cache."""
     try:
         yield
     except OSError as error:
@@ -76,31 +103,47 @@ def _writing_under(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _write(entry: Path, arrays: Arrays, inputs: Mapping[str, Any]) -> None:
+def _write(entry: Path, arrays: Arrays, inputs: Mapping[str, Any], about: str) -> None:
     """Make the entry whole. Only the lock's holder writes, so it may write over the part files of a dead process."""
     described = {}
-    with _writing_under(entry):
+    with writing_under(entry):
         for name, made in arrays.items():
             array = np.ascontiguousarray(made)
             with (entry / f"{name}.part").open("wb") as file:
                 np.save(file, array, allow_pickle=False)
             os.replace(entry / f"{name}.part", entry / f"{name}.npy")
             described[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "crc32": zlib.crc32(array.data)}
-        text = json.dumps({"format": 1, "inputs": dict(inputs), "arrays": described}, indent=1)
+    write_contents(entry, inputs, about, described)
+
+
+def write_contents(entry: Path, inputs: Mapping[str, Any], about: str, arrays: Mapping[str, Mapping[str, Any]]) -> None:
+    """The last file of an entry: from now on it is whole. arrays: shape, dtype and CRC-32 of each .npy beside it."""
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    text = json.dumps({"format": 1, "about": about, "made": made, "inputs": dict(inputs), "arrays": dict(arrays)})
+    with writing_under(entry):
         (entry / "contents.part").write_text(text, encoding="utf-8")
         os.replace(entry / "contents.part", entry / CONTENTS)
 
 
-def _read(entry: Path) -> Arrays | None:
-    """The entry's arrays, or None when it is missing, unfinished or damaged."""
+def read_entry(entry: Path) -> Arrays | None:
+    """The entry's arrays, or None when it is missing, unfinished or damaged. Marks it as used now."""
     try:
         contents = json.loads((entry / CONTENTS).read_text(encoding="utf-8"))
-        return {name: _read_array(entry / f"{name}.npy", **wanted) for name, wanted in contents["arrays"].items()}
+        arrays = {name: _read_array(entry / f"{name}.npy", **wanted) for name, wanted in contents["arrays"].items()}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:
         logger.warning("%s is damaged and will be made again: %s", entry, error)
         return None
+    mark_used(entry)
+    return arrays
+
+
+def mark_used(entry: Path) -> None:
+    """From now on this process uses the entry, and it is the one that was used last."""
+    used.add(entry)
+    with suppress(OSError):  # a cache that cannot be written serves all the same
+        os.utime(entry / CONTENTS)
 
 
 def _read_array(path: Path, *, shape: list[int], dtype: str, crc32: int) -> NDArray[Any]:

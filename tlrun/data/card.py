@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlrun.config import PairSettings
+from tlrun.data.opened import describe_reading
 from tlrun.data.split_domain import Role, SplitDomain
 from tlrun.data.splits import class_counts
 from tlrun.data.transforms import Shape, Statistics, describe_fitting
@@ -82,9 +83,9 @@ def _domain_card(config: PairSettings, domain: SplitDomain, treatment: Treatment
             name: dict(zip(domain.classes, class_counts(split.y, len(domain.classes)).tolist(), strict=True))
             for name, split in domain.splits.items()
         },
-        "shape_before": list(domain.shape_before),
+        "shape_before": None if domain.shape_before is None else list(domain.shape_before),
         "shape_after": list(domain.splits["train"].x.shape[1:]),
-        "fitting": describe_fitting(domain.shape_before, size=config.image_size, channels=shape[0]),
+        "fitting": _fitting(config, domain, shape),
         "train_mean": list(mean),
         "train_std": list(std),
         "normalized_by_mean": list(treatment.used.mean),
@@ -107,4 +108,13 @@ def _split_origins(config: PairSettings, domain: SplitDomain) -> dict[str, str]:
         test = "none"
     else:
         test = f"{config.test_fraction:g} {drawn}"
+    if domain.has_official_val and not (config.is_transductive and domain.role == "target"):
+        val = "official"
     return {"test_split": test, "val_split": val}
+
+
+def _fitting(config: PairSettings, domain: SplitDomain, shape: Shape) -> str:
+    """How a row became one of the run's size, in words."""
+    if domain.shape_before is not None:
+        return describe_fitting(domain.shape_before, size=config.side, channels=shape[0])
+    return describe_reading(config)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,35 +14,42 @@ from torch import Tensor
 
 from tlrun.batch import Task
 from tlrun.build import component_class
-from tlrun.config import ConfigError, PairSettings
+from tlrun.config import ConfigError, FileDomainSettings, PairSettings
 from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
+from tlrun.data.datasets.base import find_places as find_places
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
+from tlrun.data.measured import figures_used, measured
+from tlrun.data.rows import RowStore
 from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, split_domain
 from tlrun.data.splits import Labels, RowNumbers
-from tlrun.data.transforms import Shape, Statistics, measure
+from tlrun.data.transforms import Shape, Statistics
 
 
 @dataclass(frozen=True)
 class Part:
     """Rows of one domain that are read together.
 
-    x: uint8 (N, H, W, C) or float32 (N, D), on the device; where `stage` is given, what that stage of the backbone
+    x: uint8 (N, H, W, C) or float32 (N, D), for the device; where `stage` is given, what that stage of the backbone
     would receive, (N, ...). y: int64 (N,); None where the labels are withheld, -1 where nobody knows the class or it is
     not one of the task's (`label_sets=open`). index: int64 (N,) row numbers within the domain's split as this run has
     it, so each is below that split's size, and a granted row has one number in both of its parts. granted: bool (N,) in
     the target's evaluation parts: whose label was granted for selection. rows: int64 (N,) on the CPU, the same rows as
-    the domain itself numbers them. judged_without_labels: whether the selection rules without labels read these rows.
+    the domain itself numbers them; identity: what stands behind such a number (`Split.identity`). views: of encoded
+    training rows, what several augmentations of them gave, each like x, which is the first. judged_without_labels:
+    whether the selection rules without labels read these rows.
     """
 
     name: str
     domain: Role
-    x: Tensor
+    x: RowStore
     y: Tensor | None
     index: Tensor
     granted: Tensor | None = None
     rows: Tensor | None = None
+    identity: str | None = None
     stage: int | None = None
+    views: tuple[RowStore, ...] = ()
     judged_without_labels: bool = False
 
     def __len__(self) -> int:
@@ -54,7 +60,7 @@ class Part:
         place = positions.to(self.index.device)
         return replace(
             self,
-            x=self.x.index_select(0, place),
+            x=self.x.subset(place),
             y=None if self.y is None else self.y.index_select(0, place),
             index=self.index.index_select(0, place),
             granted=None if self.granted is None else self.granted.index_select(0, place),
@@ -99,11 +105,14 @@ def load_pair(config: PairSettings, *, seed: int, device: torch.device) -> Domai
     return _join(domains.get("source"), domains["target"], config, seed=seed, device=device)
 
 
-def split_pair(config: PairSettings) -> dict[Role, SplitDomain]:
-    """The domains there are, split and fitted, all labels with them. Raises ConfigError, with what is wrong in both."""
+def split_pair(config: PairSettings, *, keep_bad: bool = False) -> dict[Role, SplitDomain]:
+    """The domains there are, split and fitted, all labels with them. keep_bad: see `split_domain`.
+
+    Raises ConfigError, with what is wrong in both.
+    """
     places = find_places(config)
     roles = roles_of(config)
-    loaded = together(partial(_load_split, config, role, places) for role in roles)
+    loaded = together(partial(_load_split, config, role, places, keep_bad=keep_bad) for role in roles)
     return dict(zip(roles, loaded, strict=True))
 
 
@@ -121,19 +130,9 @@ def make_pair(
     return _join(made[0] if len(made) == 2 else None, made[-1], config, seed=seed, device=device)
 
 
-def find_places(config: PairSettings) -> Places:
-    """Where data may be; without `cache_root`, the platform's folder for caches."""
-    if config.cache_root is not None:
-        cache = Path(config.cache_root).expanduser()
-    else:
-        folder = {"darwin": "Library/Caches", "win32": "AppData/Local"}.get(sys.platform, ".cache")
-        cache = Path.home() / folder / "tlrun"
-    return Places(root=Path(config.root).expanduser(), cache=cache, download=config.download)
-
-
 def load_domain(config: PairSettings, role: Role) -> DomainData:
     """One domain of the pair as it comes, in memory, all labels with it. Raises ConfigError."""
-    return _domain(config, role, find_places(config)).load()
+    return _loaded(config, role, find_places(config))
 
 
 def whereabouts(config: PairSettings, role: Role) -> str:
@@ -148,8 +147,19 @@ def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
     return domain
 
 
-def _load_split(config: PairSettings, role: Role, places: Places) -> SplitDomain:
-    return split_domain(_domain(config, role, places).load(), role=role, config=config)
+def _load_split(config: PairSettings, role: Role, places: Places, *, keep_bad: bool) -> SplitDomain:
+    return split_domain(_loaded(config, role, places), role=role, config=config, keep_bad=keep_bad)
+
+
+def _loaded(config: PairSettings, role: Role, places: Places) -> DomainData:
+    """The rows of one domain; what is wrong with a user's own files is told under the key of the domain."""
+    domain = _domain(config, role, places)
+    if not isinstance(domain.config, FileDomainSettings):
+        return domain.load()
+    try:
+        return domain.load()
+    except ConfigError as error:
+        raise ConfigError(re.sub("^data: ", f"data.{role}: ", problem) for problem in error.problems) from error
 
 
 def _join(
@@ -167,18 +177,17 @@ def _join(
     parts = {part.name: part for part in made}
 
     domains = [domain for domain in (given, target) if domain is not None]
-    measured = {domain.role: measure(domain.splits["train"].x) for domain in domains}
-    common = dict.fromkeys(measured, measured[domains[0].role])
-    used = measured if config.normalize == "per_domain" else common
-    statistics = {role: Statistics.of(*used[role], shape, device) for role in measured}
+    figures = {domain.role: measured(domain, shape, config) for domain in domains}
+    used = figures_used(config, figures, common=figures[domains[0].role], shape=shape)
+    statistics = {role: Statistics.of(*used[role], shape, device) for role in figures}
     labels: dict[Role, dict[str, int]] = {
         "source": {"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
         "target": {"training": len(granted["train"]), "selection": len(granted["val"])},
     }
     wrong: dict[str, int] = {name: int((source_y[name] != split.y).sum()) for name, split in source.splits.items()}
     treatments = {
-        role: Treatment(labels[role], wrong if role == "source" else {}, measured[role], statistics[role])
-        for role in measured
+        role: Treatment(labels[role], wrong if role == "source" else {}, figures[role], statistics[role])
+        for role in figures
     }
     return DomainPair(
         task=Task(classes, {name: len(part) for name, part in parts.items()}),
@@ -215,10 +224,12 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
         if problems:
             raise ConfigError(problems)
         return (int(first[0]),)
+    channels = config.channels or max(first[2], second[2])
+    if config.side is not None:  # rows of files are larger, and cropped
+        return (int(channels), config.side, config.side)
     if first[:2] != second[:2]:
         sizes = [f"{domain.told} has {x[0]}x{x[1]}" for domain, x in ((source, first), (target, second))]
         raise ConfigError(f"data.image_size: must be given where sizes differ: {', '.join(sizes)}")
-    channels = config.channels or max(first[2], second[2])
     return (int(channels), int(first[0]), int(first[1]))
 
 
@@ -274,7 +285,9 @@ def _whole_parts(
     for name, positions in (("val", granted["val"]), ("test", left)):
         chosen = np.arange(len(positions)) if name == "val" else np.array([], dtype=np.int64)
         part = _part(f"target_{name}", "target", whole.take(positions), labels[positions], device, chosen)
-        parts.append(replace(part, index=torch.from_numpy(positions).to(device)))
+        everything = len(positions) == len(whole)  # then the rows need not be held twice
+        x = unlabelled.x if everything else part.x
+        parts.append(replace(part, x=x, index=torch.from_numpy(positions).to(device)))
     return [unlabelled, *(replace(part, judged_without_labels=True) for part in parts)]
 
 
@@ -294,19 +307,21 @@ def _part(
         index=torch.arange(len(split), device=device),
         granted=mask,
         rows=torch.from_numpy(split.rows),
+        identity=split.identity,
     )
 
 
 def _granted_part(unlabelled: Part, y: Labels, granted: RowNumbers) -> Part:
     """The rows of the unlabelled part that were granted, in its order, with copies of their labels."""
-    device = unlabelled.x.device
+    device = unlabelled.index.device
     chosen = torch.from_numpy(granted)
     everything = len(granted) == len(unlabelled)  # then the rows need not be held twice
     return Part(
         name="target_granted",
         domain="target",
-        x=unlabelled.x if everything else unlabelled.x.index_select(0, chosen.to(device)),
+        x=unlabelled.x if everything else unlabelled.x.subset(chosen),
         y=torch.from_numpy(y[granted]).to(device),
         index=chosen.to(device),
         rows=None if unlabelled.rows is None else unlabelled.rows[chosen],
+        identity=unlabelled.identity,
     )

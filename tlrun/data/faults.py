@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,11 +11,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tlrun.data.split_domain import Role, Split, SplitDomain
+from tlrun.config import ConfigError
+from tlrun.data.labels import LabelSets, align_classes
+from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName
 from tlrun.data.splits import class_counts
+from tlrun.data.survey import Survey, survey
 
 IMBALANCE = 10.0
 """From this ratio of the largest class to the smallest on, accuracy alone tells little."""
+TINY = 0.5
+"""Of the side that files are fitted to: below that, an image is enlarged more than twice."""
 EXAMPLES = 5
 """So many row numbers are named of each fault."""
 
@@ -24,37 +29,96 @@ EXAMPLES = 5
 class Fault:
     """Something found in the data. problem: results would mislead; note: worth knowing.
 
-    rows: numbers of the rows concerned, as the domain numbers those of `train` and `val` together and of `test`.
+    rows: numbers of the rows concerned, as the domain numbers them; files: where rows are files, their paths.
     """
 
     weight: Literal["problem", "note"]
     where: str
     what: str
     rows: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
 
 
-def find_faults(domains: Mapping[Role, SplitDomain]) -> list[Fault]:
-    """Everything found in the domains as training would read them, problems first."""
-    found = []
+@dataclass(frozen=True)
+class _Seen:
+    """One split and what was seen of it."""
+
+    domain: SplitDomain
+    name: SplitName
+    survey: Survey
+
+    @property
+    def split(self) -> Split:
+        return self.domain.splits[self.name]
+
+    @property
+    def where(self) -> str:
+        return f"{self.domain.told}, {self.name}"
+
+    def fault(self, weight: Literal["problem", "note"], what: str, positions: NDArray[Any]) -> Fault:
+        """One that concerns the rows at these positions, of which the first are named."""
+        first = positions[:EXAMPLES].tolist()
+        names = self.survey.names
+        files = () if names is None else tuple(names[position] for position in first)
+        return Fault(weight, self.where, what, tuple(int(self.split.rows[position]) for position in first), files)
+
+
+def find_faults(domains: Mapping[Role, SplitDomain], label_sets: LabelSets = "closed") -> list[Fault]:
+    """Everything found in the domains as training would read them, problems first. Reads every row, files too."""
+    found = [*_one_sided(domains, label_sets)]
+    seen: list[_Seen] = []
     for domain in domains.values():
-        found += [*_gaps(domain), *_imbalance(domain), *_constant(domain)]
-    keys = {
-        (role, name): row_digests(split.x.numpy())
-        for role, domain in domains.items()
-        for name, split in domain.splits.items()
-    }
-    for (role, name), own in keys.items():
-        found += _copies_within(domains[role], name, domains[role].splits[name], own)
-    for (first, ours), (second, theirs) in combinations(keys.items(), 2):
-        found += _copies_across(domains, first, ours, second, theirs)
+        found += [*_gaps(domain), *_imbalance(domain)]
+        for name, split in domain.splits.items():
+            same = [each for each in seen if each.split is split]  # as test is train under a transductive protocol
+            looked = same[0].survey if same else survey(
+                split.x, is_image=domain.is_image, what=f"{domain.told}, {name}"
+            )  # fmt: skip
+            seen.append(_Seen(domain, name, looked))
+    for each in seen:
+        found += [*_damaged(each), *_constant(each), *_tiny(each), *_copies_within(each)]
+    for first, second in combinations(seen, 2):
+        if first.split is not second.split:
+            found += _copies_across(first, second)
     return sorted(found, key=lambda fault: fault.weight != "problem")
 
 
-def row_digests(x: NDArray[Any]) -> NDArray[np.uint64]:
-    """A number (N,) for each row of x (N, ...): equal rows have equal numbers, and others almost surely have not."""
-    rows = np.ascontiguousarray(x).reshape(len(x), -1)
-    digests = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows)
-    return np.frombuffer(digests, dtype=np.uint64)
+def _one_sided(domains: Mapping[Role, SplitDomain], label_sets: LabelSets) -> Iterator[Fault]:
+    """Classes that one domain has alone: a problem where the run would refuse them, else a note."""
+    if len(domains) < 2:
+        return
+    source, target = domains["source"], domains["target"]
+    try:
+        align_classes(source, target, label_sets)
+    except ConfigError as error:
+        yield from (Fault("problem", "classes", problem) for problem in error.problems)
+        return
+    for domain, other in ((source, target), (target, source)):
+        alone = [name for name in domain.classes if name not in other.classes]
+        if alone and not other.has_unknown:
+            yield Fault("note", domain.told, f"{other.told} has no rows of {', '.join(alone)}")
+
+
+def _damaged(seen: _Seen) -> Iterator[Fault]:
+    damaged = seen.survey.damaged
+    for reason, count in Counter(damaged.values()).most_common():
+        positions = np.array([position for position, why in damaged.items() if why == reason])
+        yield seen.fault("problem", f"{count} files give no image: {reason}", positions)
+
+
+def _tiny(seen: _Seen) -> Iterator[Fault]:
+    sides = seen.survey.sides
+    if sides is None:
+        return
+    least = int(seen.split.x.shape[1] * TINY)
+    positions = np.flatnonzero((sides > 0) & (sides < least))
+    if len(positions):
+        smallest = int(sides[positions].min())
+        yield seen.fault(
+            "note",
+            f"{len(positions)} images are below {least} pixels ({smallest} the smallest), and enlarged",
+            positions,
+        )
 
 
 def _gaps(domain: SplitDomain) -> Iterator[Fault]:
@@ -89,50 +153,30 @@ def _imbalance(domain: SplitDomain) -> Iterator[Fault]:
         )
 
 
-def _constant(domain: SplitDomain) -> Iterator[Fault]:
-    for name, split in domain.splits.items():
-        flat = split.x.flatten(1)
-        rows = np.flatnonzero((flat.amax(1) == flat.amin(1)).numpy()) if domain.is_image else np.array([], dtype=int)
-        if len(rows):
-            yield Fault(
-                "problem", f"{domain.told}, {name}", f"{len(rows)} images of one value throughout", _some(split, rows)
-            )
+def _constant(seen: _Seen) -> Iterator[Fault]:
+    rows = np.flatnonzero(seen.survey.constant)
+    if len(rows):
+        yield seen.fault("problem", f"{len(rows)} images of one value throughout", rows)
 
 
-def _copies_within(domain: SplitDomain, name: str, split: Split, keys: NDArray[np.uint64]) -> Iterator[Fault]:
+def _copies_within(seen: _Seen) -> Iterator[Fault]:
+    keys, split = seen.survey.keys, seen.split
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     copies = np.flatnonzero(first[inverse] != np.arange(len(keys)))
     if not len(copies):
         return
-    where = f"{domain.told}, {name}"
-    yield Fault("note", where, f"{len(copies)} rows repeat another one of the split", _some(split, copies))
+    yield seen.fault("note", f"{len(copies)} rows repeat another one of the split", copies)
     labels, others = split.y[copies], split.y[first[inverse[copies]]]
     contradicting = copies[(labels != others) & (labels >= 0) & (others >= 0)]
     if len(contradicting):
-        what = f"{len(contradicting)} rows repeat another one under another label"
-        yield Fault("problem", where, what, _some(split, contradicting))
+        yield seen.fault("problem", f"{len(contradicting)} rows repeat another one under another label", contradicting)
 
 
-def _copies_across(
-    domains: Mapping[Role, SplitDomain],
-    first: tuple[Role, Any],
-    ours: NDArray[np.uint64],
-    second: tuple[Role, Any],
-    theirs: NDArray[np.uint64],
-) -> Iterator[Fault]:
+def _copies_across(first: _Seen, second: _Seen) -> Iterator[Fault]:
     """Rows of the second split that stand in the first too."""
-    if domains[first[0]].splits[first[1]] is domains[second[0]].splits[second[1]]:
-        return  # under a transductive protocol train and test are one
-    shapes = [domains[role].splits[name].x.shape[1:] for role, name in (first, second)]
-    copies = np.flatnonzero(np.isin(theirs, ours)) if shapes[0] == shapes[1] else np.array([], dtype=int)
+    alike = first.split.x.shape[1:] == second.split.x.shape[1:]
+    copies = np.flatnonzero(np.isin(second.survey.keys, first.survey.keys)) if alike else np.array([], dtype=int)
     if len(copies):
-        others, mine = (f"{domains[role].told}, {name}" for role, name in (first, second))
-        what = f"{len(copies)} rows stand in {others} too"
         # A domain's own splits must not meet; of two domains, what is trained on must not be what is held out or hidden.
-        leak = "train" in (first[1], second[1]) or first[0] == second[0]
-        weight: Literal["problem", "note"] = "problem" if leak else "note"
-        yield Fault(weight, mine, what, _some(domains[second[0]].splits[second[1]], copies))
-
-
-def _some(split: Split, positions: NDArray[Any]) -> tuple[int, ...]:
-    return tuple(int(row) for row in split.rows[positions[:EXAMPLES]])
+        leak = "train" in (first.name, second.name) or first.domain is second.domain
+        yield second.fault("problem" if leak else "note", f"{len(copies)} rows stand in {first.where} too", copies)

@@ -77,7 +77,9 @@ def granted_rows(
         if grant == "none":
             return np.array([], dtype=np.int64)
         if not (known >= 0).any():
-            raise ConfigError(f"data.{key}: no {split} row of {target.told} has a label to grant; set none")
+            raise ConfigError(
+                f"data.{key}: no {split} row of {target.told} has a label to grant; set none, or label some"
+            )
         if grant == "all":
             return np.flatnonzero(known >= 0)
         counts = class_counts(known, len(classes))

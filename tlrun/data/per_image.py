@@ -15,31 +15,42 @@ from torch import Tensor
 from tlrun.build import leaf
 from tlrun.config import ConfigError
 
-WHERE = "augment.albumentations"
+MODEL_SIDE = "image_size"
+"""Where an argument has this for a number, the side of the model's input stands."""
+DRAWS = 4
+"""Blank images that go through a pipeline before the first batch: what it cannot do should be told then."""
 
 
 class PerImage:
-    """A pipeline of albumentations operations that leaves size, channels and type as they are.
+    """A pipeline of albumentations operations that leaves channels and type as they are.
 
     operations: mappings `{_target_: albumentations.X, argument: value, ...}`; such mappings inside one (the transforms
-    of a OneOf) are built alike. shape: (C, H, W) of the images. Raises ConfigError, with all that is wrong, for a
-    target that is not an operation of albumentations, for an argument it does not take, and for a pipeline that changes
-    size or type.
+    of a OneOf) are built alike. rows: (H, W, C) of the images; size: (height, width) of the model's input. An image may
+    come out as large as it came, and is then cut to its middle, or as large as the model's input. where: the key to
+    name in errors. Raises ConfigError, with all that is wrong, for a target that is not an operation of albumentations,
+    for an argument it does not take, and for a pipeline that gives another size or type.
     """
 
-    def __init__(self, operations: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        operations: Sequence[Mapping[str, Any]],
+        rows: tuple[int, int, int],
+        size: tuple[int, int],
+        *,
+        where: str = "augment.albumentations",
+    ) -> None:
         problems: list[str] = []
-        built = [_build(node, f"{WHERE}.{number}", problems) for number, node in enumerate(operations)]
+        self._rows, self._size, self._where = rows, size, where
+        built = [self._build(node, f"{where}.{number}", problems) for number, node in enumerate(operations)]
         if problems:
             raise ConfigError(problems)
-        self._shape = (shape[1], shape[2], shape[0])
         self._pipeline = importlib.import_module("albumentations").Compose(built)
-        self(torch.zeros((1, *self._shape), dtype=torch.uint8), np.zeros(1, dtype=np.uint64))  # fails now or not at all
+        self(torch.zeros((DRAWS, *rows), dtype=torch.uint8), np.arange(DRAWS, dtype=np.uint64) << np.uint64(32))
 
     def __call__(self, x: Tensor, seeds: NDArray[np.uint64]) -> Tensor:
-        """x (N, H, W, C) uint8 on any device, each image under its own seed (N,); returns the like of x."""
+        """x (N, H, W, C) uint8 on any device, each image under its own seed (N,); returns (N, height, width, C)."""
         images = x.cpu().contiguous().numpy()
-        out = np.empty_like(images)
+        out = np.empty((len(images), *self._size, self._rows[2]), dtype=np.uint8)
         for row, seed in enumerate((seeds >> np.uint64(32)).tolist()):
             # Global seeds do not reach a pipeline, and a seed of its own would make it depend on what came before.
             self._pipeline.set_random_seed(seed)
@@ -51,23 +62,33 @@ class PerImage:
         try:
             out: NDArray[Any] = self._pipeline(image=image)["image"]
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{WHERE}: an operation does not take {given} images: {_short(error)}") from error
-        if out.dtype != np.uint8 or out.shape != self._shape:
+            raise ConfigError(f"{self._where}: an operation does not take {given} images: {_short(error)}") from error
+        if out.dtype == np.uint8 and out.shape == (*self._size, self._rows[2]):
+            return out
+        if out.dtype != np.uint8 or out.shape != self._rows:
+            allowed = dict.fromkeys(f"{height}x{width}" for height, width in (self._rows[:2], self._size))
             raise ConfigError(
-                f"{WHERE}: {given} images come out as {out.dtype} {out.shape}; size and type must stay as they are "
-                "(tlrun normalises afterwards)"
+                f"{self._where}: {given} images come out as {out.dtype} {out.shape}; they must be uint8 of "
+                f"{' or '.join(allowed)} with as many channels (tlrun normalises afterwards)"
             )
-        return out
+        height, width = self._size
+        top, left = (out.shape[0] - height) // 2, (out.shape[1] - width) // 2
+        return out[top : top + height, left : left + width]
 
-
-def _build(node: Any, where: str, problems: list[str]) -> Any:
-    """The value that a node of the config stands for, operations built; what is wrong is added to `problems`."""
-    if isinstance(node, Mapping):
-        below = {key: _build(value, f"{where}.{key}", problems) for key, value in node.items() if key != "_target_"}
-        return _operation(str(node["_target_"]), below, where, problems) if "_target_" in node else below
-    if isinstance(node, list | tuple):
-        return [_build(value, f"{where}.{number}", problems) for number, value in enumerate(node)]
-    return node
+    def _build(self, node: Any, where: str, problems: list[str]) -> Any:
+        """The value that a node of the config stands for, operations built; what is wrong is added to `problems`."""
+        if isinstance(node, Mapping):
+            below = {
+                key: self._build(value, f"{where}.{key}", problems) for key, value in node.items() if key != "_target_"
+            }
+            return _operation(str(node["_target_"]), below, where, problems) if "_target_" in node else below
+        if isinstance(node, list | tuple):
+            return [self._build(value, f"{where}.{number}", problems) for number, value in enumerate(node)]
+        if node == MODEL_SIDE:
+            if self._size[0] != self._size[1]:
+                problems.append(f"{where}: {MODEL_SIDE} stands for the side of square inputs; set data.image_size")
+            return self._size[0]
+        return node
 
 
 def _operation(target: str, arguments: dict[str, Any], where: str, problems: list[str]) -> Any:

@@ -1,4 +1,4 @@
-"""One domain, split into train, val and test and fitted to the run's image size. Depends on no seed."""
+"""One domain, split into train, val and test, its rows fitted or ready to be read. Depends on no seed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tlrun.config import ConfigError, PairSettings
 from tlrun.data.datasets.base import DomainData, Rows
+from tlrun.data.images import ImageFiles
+from tlrun.data.opened import Opened, open_rows
+from tlrun.data.rows import RowStore
 from tlrun.data.splits import Labels, RowNumbers, carve, class_counts, take_subset
-from tlrun.data.transforms import fit
 
 Role = Literal["source", "target"]
 SplitName = Literal["train", "val", "test"]
@@ -22,11 +23,15 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one domain: x fitted, on the CPU; y in the domain's own numbering; rows as the domain numbers them."""
+    """Rows of one domain: x fitted, for the CPU; y in the domain's own numbering; rows as the domain numbers them.
 
-    x: Tensor
+    identity: what stands behind a row number: the domain's data, which of its sets is numbered, and how rows are fitted.
+    """
+
+    x: RowStore
     y: Labels
     rows: RowNumbers
+    identity: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,26 +40,31 @@ class Split:
         """These rows of it; the whole of it shares its memory."""
         if len(positions) == len(self):
             return self
-        return Split(self.x[torch.from_numpy(positions)], self.y[positions], self.rows[positions])
+        x = self.x.subset(torch.from_numpy(positions))
+        return Split(x, self.y[positions], self.rows[positions], self.identity)
 
 
 @dataclass(frozen=True)
 class SplitDomain:
-    """A domain's splits and what its data card tells. shape_before: of one row as it came, without the row axis."""
+    """A domain's splits and what its data card tells.
+
+    shape_before: of one row as it came, without the row axis; None for image files, which come in all sizes.
+    """
 
     role: Role
     name: str
     classes: tuple[str, ...]
     splits: Mapping[SplitName, Split]
     has_official_test: bool
-    shape_before: tuple[int, ...]
+    shape_before: tuple[int, ...] | None
     origin: str
     notes: tuple[str, ...]
     fingerprint: str
+    has_official_val: bool = False
 
     @property
     def is_image(self) -> bool:
-        return len(self.shape_before) == 3
+        return self.shape_before is None or len(self.shape_before) == 3
 
     @property
     def has_unknown(self) -> bool:
@@ -67,29 +77,33 @@ class SplitDomain:
         return f"{self.name} ({self.role})"
 
 
-def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> SplitDomain:
-    """Split and fit a domain. Rows are copied once; nothing returned holds on to the arrays of `data`.
+def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad: bool = False) -> SplitDomain:
+    """Split a domain and fit its rows. Arrays are copied once; nothing returned holds on to those of `data`.
+
+    keep_bad: rows of files that give no image too, for a check of the data.
 
     Under data.protocol=transductive the target's train and test split are the whole of it, and its val split is empty;
     a source without an official test split has an empty one. Raises ConfigError, with all that is wrong, for a source
     with unknown labels, a domain of one class, a class without training rows, features that are not finite, and splits
-    or subsets that cannot be taken.
+    or subsets that cannot be taken; RunError for an image file that stops the run already.
     """
-    name = str(getattr(config, role).name)
-    if problems := _problems(
-        data, f"data.{role}: {name}", takes_classes=role == "target" and config.source is not None
-    ):
-        raise ConfigError(problems)
-    original = fingerprint(data)
-    if role == "target" and config.is_transductive:
+    name = str(getattr(config, role).called)
+    is_whole = role == "target" and config.is_transductive
+    if is_whole:
         data = data.whole()
-    train, val, test = _row_numbers(data, role, name, config)
-    splits: dict[SplitName, Split] = {
-        "train": _take(data.train, train, config),
-        "val": _take(data.train, val, config),
-        "test": _take(data.test or data.train, test, config),
+    official: dict[SplitName, Rows | None] = {"train": data.train, "val": data.val, "test": data.test}
+    where = f"data.{role}: {name}"
+    opened = {
+        split: open_rows(rows, config, where, keep_bad=keep_bad) for split, rows in official.items() if rows is not None
     }
-    if role == "target" and config.is_transductive:
+    usable = {split: each.usable for split, each in opened.items()}
+    takes_classes = role == "target" and config.source is not None
+    if problems := _problems(data, usable, where, takes_classes=takes_classes):
+        raise ConfigError(problems)
+    rows = _row_numbers(data, usable, role, name, config)
+    content = fingerprint(data, opened)
+    splits = {split: _take(data, opened, split, numbers, content) for split, numbers in rows.items()}
+    if is_whole:
         splits["test"] = splits["train"]  # the same rows, held once
     return SplitDomain(
         role=role,
@@ -97,10 +111,11 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings) -> Split
         classes=data.classes,
         splits=splits,
         has_official_test=data.test is not None,
-        shape_before=data.train.x.shape[1:],
+        has_official_val=data.val is not None,
+        shape_before=None if isinstance(data.train.x, ImageFiles) else data.train.x.shape[1:],
         origin=data.origin,
-        notes=(*data.notes, *_absences(splits, data.classes)),
-        fingerprint=original,
+        notes=(*data.notes, *_file_notes(opened), *_absences(splits, data.classes)),
+        fingerprint=content,
     )
 
 
@@ -113,37 +128,57 @@ def absent_source(target: SplitDomain) -> SplitDomain:
     )  # fmt: skip
 
 
-def fingerprint(data: DomainData) -> str:
-    """SHA-256 of the class names and of all rows and labels as they came, before anything is done to them."""
+def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:
+    """SHA-256 of the class names and of all rows and labels as they came, before anything is done to them.
+
+    Of image files: of their names and sizes, and of the contents of a sample (`image_files.look_at`).
+    """
     digest = hashlib.sha256(repr(data.classes).encode())
-    for rows in (data.train, data.test):
-        if rows is not None:
-            digest.update(repr((rows.x.shape, rows.x.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(rows.x).data)
-            digest.update(np.ascontiguousarray(rows.y).data)
+    for name, each in opened.items():
+        rows = getattr(data, name)
+        for piece in each.identity():
+            digest.update(piece)
+        digest.update(np.ascontiguousarray(rows.y).data)
     return digest.hexdigest()
 
 
+def _take(
+    data: DomainData, opened: Mapping[SplitName, Opened], split: SplitName, numbers: RowNumbers, content: str
+) -> Split:
+    """These rows of an official split, or of train where there is none of that name."""
+    home: SplitName = split if split in opened else "train"
+    given: Rows = getattr(data, home)
+    x = opened[home].fitted(numbers)
+    identity = f"{content} {home} {opened[home].treatment()} {tuple(x.shape[1:])}"
+    return Split(x, given.y[numbers], numbers, identity)
+
+
+def _file_notes(opened: Mapping[SplitName, Opened]) -> list[str]:
+    return [note if name == "train" else f"{name}: {note}" for name, each in opened.items() for note in each.notes]
+
+
 def _row_numbers(
-    data: DomainData, role: Role, name: str, config: PairSettings
-) -> tuple[RowNumbers, RowNumbers, RowNumbers]:
-    """Rows of train, val and test.
+    data: DomainData, usable: Mapping[SplitName, RowNumbers], role: Role, name: str, config: PairSettings
+) -> dict[SplitName, RowNumbers]:
+    """Rows of train, val and test; each official split has numbers of its own, and only the usable rows count.
 
     Where there is no official test split, `test_fraction` of train is set aside first, then `val_fraction` of what is
     left, then a subset of the rest is taken where `source_rows` or `target_rows` asks for it. Under a transductive
     protocol nothing of the target is set aside, and of the source only val. The salts name no domain:
     MNIST's digit i and MNIST-M's picture of it go the same way, so that val digits are new in both domains.
     """
-    y, train = data.train.y, np.arange(len(data.train))
+    y, train = data.train.y, usable["train"]
     none = np.array([], dtype=np.int64)
-    if config.is_transductive and data.test is None:
+    if config.is_transductive and "test" not in usable:
         test = none
-    elif data.test is None:
+    elif "test" not in usable:
         train, test = _set_aside(y, train, config.test_fraction, f"data.test_fraction: {name} ({role})", "test split")
     else:
-        test = np.arange(len(data.test))
+        test = usable["test"]
     val = none
-    if not (config.is_transductive and role == "target"):
+    if "val" in usable:
+        val = usable["val"]
+    elif not (config.is_transductive and role == "target"):
         train, val = _set_aside(y, train, config.val_fraction, f"data.val_fraction: {name} ({role})", "val split")
     count = config.source_rows if role == "source" else config.target_rows
     if count is not None:
@@ -154,7 +189,7 @@ def _row_numbers(
                 f"got {count}; null takes all"
             )
         train = train[take_subset(y[train], train, count, "subset")]
-    return train, val, test
+    return {"train": train, "val": val, "test": test}
 
 
 def _told_least(least: int) -> str:
@@ -170,14 +205,13 @@ def _set_aside(y: Labels, rows: RowNumbers, fraction: float, where: str, salt: s
     return rows[kept], rows[aside]
 
 
-def _take(given: Rows, rows: RowNumbers, config: PairSettings) -> Split:
-    return Split(fit(given.x, rows, size=config.image_size, channels=config.channels), given.y[rows], rows)
-
-
-def _problems(data: DomainData, where: str, *, takes_classes: bool) -> list[str]:
+def _problems(
+    data: DomainData, usable: Mapping[SplitName, RowNumbers], where: str, *, takes_classes: bool
+) -> list[str]:
     """What makes a domain useless, before any work is put into it. takes_classes: a source may tell it its classes."""
+    y = data.train.y[usable["train"]]
     problems = []
-    unknown = int((data.train.y < 0).sum())
+    unknown = int((y < 0).sum())
     if unknown and where.startswith("data.source"):
         problems.append(f"{where} has {unknown} training rows without a label; a source must be labelled throughout")
     elif not data.classes and unknown and not takes_classes:
@@ -185,14 +219,17 @@ def _problems(data: DomainData, where: str, *, takes_classes: bool) -> list[str]
     elif len(data.classes) < 2 and not (takes_classes and unknown):
         names = ", ".join(data.classes) or "none"
         problems.append(f"{where} must have at least two classes, got {names}")
-    counts = class_counts(data.train.y, len(data.classes))
+    counts = class_counts(y, len(data.classes))
     empty = [name for name, count in zip(data.classes, counts, strict=True) if count == 0]
     if empty and not unknown:
         problems.append(f"{where} has no training rows of {', '.join(empty)}")
-    if data.test is not None and not len(data.test):
-        problems.append(f"{where} has an empty test split")
+    for split in ("val", "test"):
+        if split in usable and not len(usable[split]):
+            problems.append(f"{where} has an empty {split} split")
     for split, rows in (("train", data.train), ("test", data.test)):
-        if rows is not None and rows.x.ndim == 2 and not np.isfinite(rows.x).all():
+        if rows is None or isinstance(rows.x, ImageFiles):
+            continue
+        if rows.x.ndim == 2 and not np.isfinite(rows.x).all():
             problems.append(f"{where} has {split} features that are not finite")
     return problems
 

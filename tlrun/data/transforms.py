@@ -1,4 +1,4 @@
-"""Rows to inputs: fitted to one size once, normalised and augmented in whole batches.
+"""Rows to inputs: fitted to one size once, normalised in whole batches.
 
 Rows are kept as they are small: uint8 images (N, H, W, C), grey ones with one channel, or float32 features (N, D). What
 leaves here is float32 and normalised, images (N, C, H, W) in channels-last memory.
@@ -7,7 +7,7 @@ leaves here is float32 and normalised, images (N, C, H, W) in channels-last memo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tlrun.config import AugmentSettings, ConfigError
-from tlrun.data.per_image import PerImage
+from tlrun.data.colour import LUMA
+from tlrun.data.geometry import crop_centre
+from tlrun.data.rows import RowStore
+from tlrun.data.splits import sample
 
 Shape = tuple[int, ...]
 Fitting = Literal["none", "crop", "resize"]
+Figures = tuple[list[float], list[float]]
+"""Means and standard deviations, a channel or feature each."""
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: red, green, blue to grey
 CHUNK = 1024  # images at a time where floats are needed: the float copy of a whole set would take four times its memory
 
 
@@ -112,7 +115,14 @@ class Statistics:
         return cls(tuple(means.tolist()), tuple(stds.tolist()), scale, offset)
 
 
-def measure(x: Tensor) -> tuple[list[float], list[float]]:
+def measure_sample(x: RowStore, shape: Shape) -> Figures:
+    """What `measure` says of a fixed sample of rows that are images and not in memory, cropped as for evaluation."""
+    chosen, step = sample(len(x)), 32
+    pieces = (x.take(torch.from_numpy(chosen[start : start + step])) for start in range(0, len(chosen), step))
+    return _measure_images(crop_centre(piece, shape) for piece in pieces)
+
+
+def measure(x: Tensor) -> Figures:
     """Mean and population standard deviation of each channel of uint8 images, in [0, 1], or of each feature.
 
     x (N, H, W, C) or (N, D), on the CPU, N > 0. Images are summed up in integers, exactly, a few at a time.
@@ -123,14 +133,20 @@ def measure(x: Tensor) -> tuple[list[float], list[float]]:
         for start in range(0, len(x), CHUNK):
             spread += (x[start : start + CHUNK].double() - centre).square().sum(0)
         return centre.tolist(), (spread / len(x)).sqrt().tolist()
-    values = x.reshape(len(x), -1).numpy()
-    sums, squares = np.zeros((2, values.shape[1]), dtype=np.int64)
-    for start in range(0, len(x), 128):  # 128 * 255^2 is far from 2^32
-        chunk = values[start : start + 128].astype(np.uint32)
-        sums += chunk.sum(0, dtype=np.uint32)
-        squares += np.einsum("nd,nd->d", chunk, chunk)
-    count = x.numel() // x.shape[3]
-    totals = (each.reshape(-1, x.shape[3]).sum(0).tolist() for each in (sums, squares))
+    return _measure_images(x[start : start + 128] for start in range(0, len(x), 128))
+
+
+def _measure_images(chunks: Iterable[Tensor]) -> Figures:
+    """Of images (n, H, W, C) uint8 in pieces of at most 128, since 128 * 255^2 is far from 2^32."""
+    sums = squares = np.zeros(1, dtype=np.int64)
+    count = channels = 0
+    for piece in chunks:
+        chunk = piece.reshape(len(piece), -1).numpy().astype(np.uint32)
+        sums = sums + chunk.sum(0, dtype=np.uint32)
+        squares = squares + np.einsum("nd,nd->d", chunk, chunk)
+        channels = piece.shape[3]
+        count += piece.numel() // channels
+    totals = (each.reshape(-1, channels).sum(0).tolist() for each in (sums, squares))
     pairs = list(zip(*totals, strict=True))  # Python's integers from here: count * square is beyond 64 bits
     means = [total / count / 255 for total, _ in pairs]
     return means, [math.sqrt(count * square - total**2) / count / 255 for total, square in pairs]
@@ -139,8 +155,10 @@ def measure(x: Tensor) -> tuple[list[float], list[float]]:
 def to_batch(x: Tensor, statistics: Statistics, shape: Shape) -> Tensor:
     """Rows (N, H, W, C') uint8 or (N, D) float32 as normalised float32 (N, *shape), images in channels-last memory.
 
-    One grey channel is repeated to as many as `shape` has. Works on the device of x.
+    One grey channel is repeated to as many as `shape` has; of images larger than `shape` the centre is taken. Works on
+    the device of x.
     """
+    x = crop_centre(x, shape)
     flat = x.flatten(1).float()
     if len(shape) == 1:
         return torch.addcmul(statistics.offset, flat, statistics.scale)
@@ -149,70 +167,3 @@ def to_batch(x: Tensor, statistics: Statistics, shape: Shape) -> Tensor:
         flat = flat.unsqueeze(2).expand(-1, -1, channels).flatten(1)
     normalised = torch.addcmul(statistics.offset, flat, statistics.scale)
     return normalised.view(len(x), height, width, channels).permute(0, 3, 1, 2)
-
-
-def shift_images(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each image of x (N, H, W, C) moved by its own number of pixels, down (N,) and right (N,), negative the other way.
-
-    What comes in at an edge repeats the edge: digits keep their black ground, and photographs get no black bar that a
-    domain discriminator could go by.
-    """
-    rows, height, width, channels = x.shape
-    line = (torch.arange(height, device=x.device) - down[:, None]).clamp_(0, height - 1)
-    line += torch.arange(rows, device=x.device)[:, None] * height
-    column = (torch.arange(width, device=x.device) - right[:, None]).clamp_(0, width - 1)
-    value = column[:, :, None] * channels + torch.arange(channels, device=x.device)
-    # Whole lines first, then along the lines: a quarter of the time of indexing pixel by pixel.
-    lines = x.reshape(rows * height, width * channels).index_select(0, line.view(-1)).view(rows, height, -1)
-    return lines.gather(2, value.view(rows, 1, -1).expand(-1, height, -1)).view_as(x)
-
-
-def scale_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Each image of x (N, H, W, C) in 0..255 with its distance from its own mean value times factor (N,), as float32.
-
-    The mean is over pixels and channels alike; results are clipped to 0..255.
-    """
-    flat = x.flatten(1).float()
-    factor = factor[:, None]
-    return torch.addcmul(flat.mean(1, keepdim=True) * (1 - factor), flat, factor).clamp_(0, 255).view(x.shape)
-
-
-class Augmentation:
-    """The augmentation that a config asks for, of whole batches of raw rows: per image, then shift, then contrast.
-
-    Raises ConfigError, with all that is wrong, when rows of `shape` cannot be augmented so.
-    """
-
-    def __init__(self, settings: AugmentSettings, shape: Shape) -> None:
-        self.settings = settings
-        self._channels = shape[0]
-        problems = []
-        if len(shape) != 3 and not settings.is_identity:
-            problems.append("augment: the rows are features, not images; only augment=none fits them")
-        elif settings.shift and settings.shift >= min(shape[1:]):
-            problems.append(f"augment.shift: must be below the image side {min(shape[1:])}, got {settings.shift}")
-        if problems:
-            raise ConfigError(problems)
-        self._per_image = PerImage(settings.albumentations, shape) if settings.albumentations else None
-
-    @property
-    def is_per_image(self) -> bool:
-        return self._per_image is not None
-
-    def __call__(self, x: Tensor, *, generator: torch.Generator, seeds: NDArray[np.uint64] | None) -> Tensor:
-        """x (N, H, W, C) uint8 to the same, or to float32 in 0..255 where contrast changes; both are for `to_batch`.
-
-        generator: on the CPU, for the whole batch; seeds: one for each row (N,), needed where `is_per_image`.
-        """
-        if self._per_image is not None:
-            if seeds is None:
-                raise ValueError("operations per image need a seed for each row")
-            x = self._per_image(x.expand(-1, -1, -1, self._channels), seeds)
-        if self.settings.shift:
-            reach = self.settings.shift
-            down, right = torch.randint(-reach, reach + 1, (2, len(x)), generator=generator).to(x.device)
-            x = shift_images(x, down, right)
-        if self.settings.contrast:
-            factor = 1 + self.settings.contrast * (2 * torch.rand(len(x), generator=generator) - 1)
-            x = scale_contrast(x, factor.to(x.device))
-        return x

@@ -49,6 +49,13 @@ class Display:
             self.bar.set_postfix_str(text + self.accuracy, refresh=False)
             self.bar.refresh()
 
+    def encoding(self, name: str, done: int, count: int) -> None:
+        """Shows how many rows of a part are through the frozen stages."""
+        now = time.monotonic()
+        if not self.bar.disable and (now - self.last >= REFRESH_SECONDS or done == count):
+            self.last = now
+            self.bar.set_postfix_str(f"encoding {name} {done:,}/{count:,}", refresh=True)
+
     def epoch(self, row: Mapping[str, Any], *, epochs: int) -> None:
         """One line for an evaluated epoch."""
         accuracies = [

@@ -6,30 +6,34 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tlrun.batch import Batch, Encoded, Examples, Inputs, Output, Progress
-from tlrun.config import ConfigError, ExperimentConfig, Rule
+from tlrun.batch import Batch, Examples, Output, Progress
+from tlrun.config import ExperimentConfig, Rule, ViewSettings
 from tlrun.data.domain import DomainPair, Part
-from tlrun.data.encoded import encode_part
+from tlrun.data.evaluation_views import check_views
 from tlrun.data.streams import Stream, evaluation_batches
+from tlrun.engine.balance import class_weights
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.display import Display
+from tlrun.engine.encoding import EncodedParts, Encoding, check_encoding
 from tlrun.engine.evaluate import Evaluator, class_rows, rows_read
-from tlrun.engine.freezing import first_learning_stage, matching, set_learning, set_modes
+from tlrun.engine.freezing import matching, set_learning, set_modes
 from tlrun.engine.interrupt import Interrupts
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.plan import Stretch, lay_out
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.schedules import Schedule
 from tlrun.engine.selection import SCORES, Best, Patience, check_rules
+from tlrun.engine.single_rows import check_single_rows
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, check_weights, gradient_norm
-from tlrun.run import RunFolder, metrics_columns
+from tlrun.layers.ema import EmaCopy, warmed_up
+from tlrun.run import EVALUATION_PARTS, RunFolder, metrics_columns
 from tlrun.strategies.base import Part as TrainingPart
 from tlrun.strategies.base import Strategy, Turn
 
@@ -65,12 +69,18 @@ class Engine:
         self.config, self.strategy, self.pair, self.folder, self.runtime = (config, strategy, pair, folder, runtime)
         longest = max(len(pair.parts["source_train"]), len(pair.parts["target_unlabelled"]))
         steps = settings.steps_per_epoch or math.ceil(longest / (settings.batch_size * settings.accumulate))
+        check_encoding(strategy.phases(), config.augment)
         self.plan = lay_out(strategy.phases(), epochs=settings.epochs, steps_per_epoch=steps)
         assert isinstance(config.schedule, Schedule)
         self.optimiser = Optimiser(
             strategy, config.optim, config.schedule, runtime=runtime, clip_norm=settings.clip_norm
         )
         self.learning = [self._learning(stretch) for stretch in self.plan.stretches]
+        if settings.batch_size == 1:
+            rows = {kind: self._first_row(kind) for kind in KINDS}
+            batches = [Batch(**{kind: rows[kind] for kind in self._kinds(each)}) for each in self.plan.stretches]
+            check_single_rows(strategy, self.plan, batches, self.learning)
+        strategy.class_weights = class_weights(config.optim, pair)
         self.tally = Tally(strategy.terms, runtime.device)
         self.columns = metrics_columns(strategy.terms, rules=tuple(SCORES), groups=tuple(self.optimiser.groups))
         early = settings.early_stop
@@ -82,7 +92,8 @@ class Engine:
         self.state = TrainingState(best=Best(settings.select), stop=stop)
         self.parts: dict[str, Part] = dict(pair.parts)
         self.streams: dict[str, Stream] = {}
-        self.evaluator = Evaluator(strategy, self.batches, runtime)
+        self.ema = EmaCopy(strategy) if settings.ema.decay is not None else None
+        self.evaluator = Evaluator(strategy, partial(self.batches, test_time=settings.test_time), runtime)
         self.checkpoints = Checkpoints(self)
 
     # -- the run ------------------------------------------------------------------------------------------------
@@ -90,8 +101,8 @@ class Engine:
     def fit(self) -> None:
         """Trains to the end of the plan, from wherever `state` stands.
 
-        Raises KeyboardInterrupt, after saving, when a signal asked to stop; RunError when a loss is not finite or the
-        folder cannot be written.
+        Afterwards `parts` are as the last phase read them. Raises KeyboardInterrupt, after saving, when a signal asked to
+        stop; RunError when a loss is not finite or the folder cannot be written.
         """
         self.mark = self.saved = time.monotonic()
         with ExitStack() as stack:
@@ -100,6 +111,8 @@ class Engine:
                 self.plan.steps if self.finished else self.plan.progress(self.state.phase, self.state.phase_step).step
             )
             self.display = stack.enter_context(Display(steps=self.plan.steps, done=done))
+            if self.finished:
+                self.open_parts(len(self.plan.stretches) - 1)
             while not self.finished:
                 self._train_phase(self.state.phase)
 
@@ -107,13 +120,14 @@ class Engine:
     def finished(self) -> bool:
         return self.state.phase >= len(self.plan.stretches)
 
-    def batches(self, part: Part) -> Iterator[Examples]:
-        """A part's rows in order, untouched by augmentation."""
+    def batches(self, part: Part, *, test_time: ViewSettings | None = None) -> Iterator[Examples]:
+        """A part's rows in order, untouched by augmentation, with the views that an evaluation averages over."""
         return evaluation_batches(
             part,
             statistics=self.pair.statistics[part.domain],
             shape=self.pair.shape,
             batch_size=self.config.engine.eval_batch_size,
+            test_time=test_time,
         )
 
     # -- what a strategy may ask for (`strategies.base.Access`) ---------------------------------------------------
@@ -122,7 +136,7 @@ class Engine:
         return self.batches(self._training_part(part))
 
     def encode(self, part: TrainingPart) -> tuple[Tensor, Output]:
-        return self.evaluator.encode(self._training_part(part))
+        return Evaluator(self.strategy, self.batches, self.runtime).encode(self._training_part(part))
 
     def _training_part(self, name: TrainingPart) -> Part:
         if name not in KINDS.values():
@@ -133,22 +147,23 @@ class Engine:
 
     def _learning(self, stretch: Stretch) -> set[str]:
         """The names of what a phase trains; its patterns and turns are checked before the run's first step."""
-        self.optimiser.check_turns(stretch.phase)
-        return matching(self.strategy, stretch.phase.train, where=f"strategy: phase '{stretch.phase.name}'")
+        phase, where = stretch.phase, f"strategy: phase '{stretch.phase.name}'"
+        self.optimiser.check_turns(phase)
+        check_views(self.config.engine.test_time, self.pair.shape, encoded=phase.encode_once)
+        return matching(self.strategy, phase.train, where=where) - matching(self.strategy, phase.frozen, where=where)
 
     def _train_phase(self, number: int) -> None:
         """One phase, from wherever the state says, to its end."""
         state, stretch = self.state, self.plan.stretches[number]
-        set_learning(self.strategy, self.learning[number])
-        self._open_streams(stretch)
+        self._open_streams(stretch, self.open_parts(number))
         if state.phase_step == 0:
             self._begin_phase(stretch)
-        set_modes(self.strategy)
+        set_modes(self.strategy, still=stretch.phase.still)
         while state.phase == number:
             progress = self.plan.progress(number, state.phase_step)
             if state.phase_step % stretch.steps_per_epoch == 0:
                 self.strategy.begin_epoch(self)
-                set_modes(self.strategy)
+                set_modes(self.strategy, still=stretch.phase.still)
             self._step(stretch, progress)
             state.phase_step += 1
             if state.phase_step % stretch.steps_per_epoch == 0:
@@ -164,7 +179,8 @@ class Engine:
         tunes = "target" in self._kinds(stretch) and state.optimizer_steps > 0
         if (starts_trained or tunes) and state.source_test_accuracy_before is None:
             self._charge(training=True)
-            state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
+            with self.averaged():
+                state.source_test_accuracy_before = self.evaluator.accuracy(self.parts["source_test"])
             self._charge(training=False)
         self.strategy.begin_phase(phase, self)
 
@@ -182,38 +198,52 @@ class Engine:
         """The names of the phases that learn from target labels."""
         return tuple(each.phase.name for each in self.plan.stretches if "target" in self._kinds(each))
 
-    def _open_streams(self, stretch: Stretch) -> None:
-        """Streams of what the phase reads, taken through the frozen prefix once where the phase asks for it."""
-        kinds = self._kinds(stretch)
-        self.parts = dict(self.pair.parts)
+    def _first_row(self, kind: str) -> Examples | None:
+        """One row of a kind, as a batch; None where there is none."""
+        part = self.pair.parts[KINDS[kind]]
+        statistics = self.pair.statistics[part.domain]
+        return next(evaluation_batches(part, statistics=statistics, shape=self.pair.shape, batch_size=1), None)
+
+    def open_parts(self, number: int) -> EncodedParts:
+        """The pair's parts as a phase reads them, in `parts` those for evaluation; its parameters learn from now on.
+
+        Rows are taken through the frozen prefix once where the phase asks for it, which is booked apart.
+        """
+        stretch = self.plan.stretches[number]
+        set_learning(self.strategy, self.learning[number])
+        training = [KINDS[kind] for kind in self._kinds(stretch)]
+        opened = EncodedParts(dict(self.pair.parts), dict(self.pair.parts))
         if stretch.phase.encode_once:
-            if not self.config.augment.is_identity:
-                raise ConfigError(
-                    "strategy.encode_once: runs frozen stages once per image, so augmentation would have no effect; "
-                    "set augment=none, or strategy.encode_once=false"
-                )
-            model = self.strategy.model
-            stage = first_learning_stage((name, model.stage(name)) for name in model.stage_names)
-            self.strategy.eval()
-            unread = {KINDS[kind] for kind in KINDS if kind not in kinds}
-            for name in self.pair.parts.keys() - unread:
-                self.parts[name] = encode_part(self.parts[name], self.batches, lambda x: self._encode(x, stage))
+            self._charge(training=False)
+            before = self.state.seconds
+            encoding = Encoding(self, between_blocks=self._between_blocks)
+            opened = encoding.encode(stretch.phase, training=training, evaluated=EVALUATION_PARTS)
+            self._charge(training=False)
+            self.state.encode_seconds += self.state.seconds - before
+        self.parts = opened.parts
+        return opened
+
+    def _between_blocks(self, name: str, done: int, count: int) -> None:
+        """Between two blocks of rows being encoded: the display, a signal that came. What is encoded stays."""
+        self.display.encoding(name, done, count)
+        if self.interrupts.requested:
+            raise KeyboardInterrupt
+
+    def _open_streams(self, stretch: Stretch, opened: EncodedParts) -> None:
         self.streams = {
             kind: Stream(
-                self.parts[KINDS[kind]],
+                opened.training[KINDS[kind]],
                 statistics=self.pair.statistics["source" if kind == "source" else "target"],
                 shape=self.pair.shape,
                 batch_size=self.config.engine.batch_size,
                 seed=self.config.seed,
                 augment=self.config.augment,
                 views=self.config.strategy.needs.views,
+                balanced=self.config.engine.sampling == "balanced",
+                num_classes=self.pair.task.num_classes,
             )
-            for kind in kinds
+            for kind in self._kinds(stretch)
         }
-
-    def _encode(self, x: Inputs, stage: int) -> Encoded:
-        with torch.no_grad(), self.runtime.autocast():
-            return self.strategy.model.encode_prefix(x, stage)
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
@@ -228,9 +258,20 @@ class Engine:
                 self._turn(turn, batches, progress.in_turn(turn.name), measure=measure)
         self.strategy.after_step(progress)
         self.state.optimizer_steps += 1
+        self._average()
         rows = sum(len(batch) for batch in batches)
         self.state.epoch_images += rows
         self.state.images += rows
+
+    def _average(self) -> None:
+        """Takes the weights of this step into their moving average, where there is one."""
+        decay, warmup = self.config.engine.ema.decay, self.config.engine.ema.warmup
+        if self.ema is not None and decay is not None:
+            self.ema.update(warmed_up(decay, self.state.optimizer_steps) if warmup else decay)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the strategy has the weights that are evaluated and kept: their moving average where there is one."""
+        return nullcontext() if self.ema is None else self.ema.in_place()
 
     def _turn(self, turn: Turn, batches: list[Batch], progress: Progress, *, measure: bool) -> None:
         self.optimiser.begin_turn()
@@ -275,8 +316,9 @@ class Engine:
         over = state.phase_step == stretch.steps
         improved = False
         if over or (epoch - stretch.first_epoch) % self.config.engine.evaluate_every == 0:
-            evaluation = self.evaluator.evaluate(self.parts)
-            set_modes(self.strategy)
+            with self.averaged():
+                evaluation = self.evaluator.evaluate(self.parts)
+            set_modes(self.strategy, still=stretch.phase.still)
             evidence = evaluation.evidence(epoch)
             row |= evaluation.columns() | {f"score_{rule}": score(evidence) for rule, score in SCORES.items()}
             state.class_rows += class_rows(evaluation, self.pair.task.classes, epoch)
@@ -284,16 +326,31 @@ class Engine:
                 improved = state.best.offer(evidence, progress.step)
                 state.oracle.offer(evidence, progress.step)
             waits = [each for each in (state.phase_patience, state.stop) if each is not None]
-            exhausted = [each.exhausted(evidence) for each in waits]  # each must see the evidence
-            over = over or any(exhausted)
+            exhausted = [each for each in waits if each.exhausted(evidence)]  # each must see the evidence
+            if exhausted and not over:
+                self._say_early(stretch, exhausted[0], epoch)
+            over = over or bool(exhausted)
         state.rows.append(row)
         self.tally.reset()
         state.epoch_seconds, state.epoch_images = 0.0, 0
         if over:
             state.phase, state.phase_step = state.phase + 1, 0
             state.stop = self._fresh_stop()
-        self._save(best=improved)
+        if over or self.checkpoints.pays(time.monotonic() - self.saved):
+            self._save(best=improved)
+        elif improved:
+            self.checkpoints.hold_best()
         self.display.epoch(row, epochs=self.plan.epochs)
+
+    def _say_early(self, stretch: Stretch, waited: Patience, epoch: int) -> None:
+        """Notes that a phase ends before its share is used up, and why."""
+        name = stretch.phase.name
+        self.state.ended_early[name] = waited.rule
+        left = stretch.first_epoch + stretch.epochs - epoch
+        log.info(
+            "phase '%s' ended %d epochs early: %s had not improved for %d evaluations",
+            *(name, left, waited.rule, waited.waited),
+        )
 
     def _fresh_stop(self) -> Patience | None:
         early = self.config.engine.early_stop

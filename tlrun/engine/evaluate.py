@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tlrun.batch import Examples, Output
+from tlrun.batch import Examples, Inputs, Output
 from tlrun.config import Rule
 from tlrun.data.domain import Part
 from tlrun.engine.runtime import Runtime
@@ -64,7 +65,10 @@ class Evaluation:
 
 
 class Evaluator:
-    """Runs a strategy over whole parts, in eval mode, in order and without augmentation. Draws nothing at random."""
+    """Runs a strategy over whole parts, in eval mode, in order and without augmentation. Draws nothing at random.
+
+    Of rows that come with `views` the probabilities are averaged, and the features.
+    """
 
     def __init__(self, strategy: Strategy, batches: Batches, runtime: Runtime) -> None:
         self.strategy = strategy
@@ -117,14 +121,22 @@ class Evaluator:
         logits = torch.cat([output.logits for _, output in rows])
         return torch.cat([index for index, _ in rows]), Output(features, logits)
 
-    @torch.no_grad()
     def outputs(self, part: Part) -> Iterator[tuple[Examples, Output]]:
-        """Each batch of a part with what the model says of it, logits in float32. Leaves the strategy in eval mode."""
-        self.strategy.eval()
+        """Each batch of a part with what the model says of it, as `output` gives it."""
         for examples in self.batches(part):
-            with self.runtime.autocast():
-                output = self.strategy.predict(examples.x, examples.domain)
-            yield examples, Output(output.features, output.logits.float())
+            yield examples, self.output(examples)
+
+    @torch.no_grad()
+    def output(self, examples: Examples) -> Output:
+        """What the model says of one batch, over all its views, logits in float32. Leaves the strategy in eval mode."""
+        self.strategy.eval()
+        outputs = [self._predict(x, examples.domain) for x in (examples.x, *examples.views)]
+        return outputs[0] if len(outputs) == 1 else mean_output(outputs)
+
+    def _predict(self, x: Inputs, domain: str) -> Output:
+        with self.runtime.autocast():
+            output = self.strategy.predict(x, domain)
+        return Output(output.features, output.logits.float())
 
     def _metrics(self) -> ClassificationMetrics:
         return ClassificationMetrics(self.num_classes, self.runtime.device)
@@ -132,6 +144,13 @@ class Evaluator:
 
 _LABEL_FREE: tuple[Rule, ...] = ("entropy", "information_maximisation", "bnm")
 _COMPARING: tuple[Rule, ...] = ("dev", "iwv", "nearest_source", "feature_mmd")
+
+
+def mean_output(outputs: Sequence[Output]) -> Output:
+    """The mean of several outputs on the same rows: of the features, and of the probabilities, given as their logarithm."""
+    logits = torch.stack([output.logits.log_softmax(dim=1) for output in outputs]).logsumexp(dim=0)
+    features = torch.stack([output.features for output in outputs]).mean(dim=0)
+    return Output(features, logits - math.log(len(outputs)))
 
 
 def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:

@@ -33,20 +33,46 @@ def set_learning(module: nn.Module, learning: set[str]) -> None:
             parameter.grad = None
 
 
-def set_modes(module: nn.Module) -> None:
+def set_modes(module: nn.Module, *, still: Iterable[str] = ()) -> None:
     """Training mode, except for subtrees that have parameters of which none learns: those keep still.
 
     In eval mode a frozen subtree's batch statistics do not move and its dropout is off. A module without parameters
-    (a dropout between two frozen layers, say) follows its parent.
+    (a dropout between two frozen layers, say) follows its parent. still: names of submodules that go to eval mode
+    although something in them learns.
     """
-    parameters = list(module.parameters())
-    if parameters and not any(parameter.requires_grad for parameter in parameters):
-        module.eval()
-        return
-    module.training = True
-    children = list(module.children())
-    for child in children:
-        set_modes(child)
+    _set_modes(module)
+    for name in still:
+        module.get_submodule(name).eval()
+
+
+def _set_modes(module: nn.Module) -> None:
+    kinds = _kinds(module)
+
+    def go(module: nn.Module) -> None:
+        if kinds[module] == {False}:
+            module.eval()
+            return
+        module.training = True
+        for child in module.children():
+            go(child)
+
+    go(module)
+
+
+def _kinds(module: nn.Module) -> dict[nn.Module, set[bool]]:
+    """Of each module below, and itself, whether its parameters learn: both answers, one, or none where it has none.
+
+    Asked once for all: asking each module for all parameters below it takes a tenth of a second in a deep network.
+    """
+    kinds: dict[nn.Module, set[bool]] = {}
+
+    def ask(module: nn.Module) -> set[bool]:
+        found = {parameter.requires_grad for parameter in module.parameters(recurse=False)}
+        kinds[module] = found.union(*(ask(child) for child in module.children()))
+        return kinds[module]
+
+    ask(module)
+    return kinds
 
 
 def first_learning_stage(stages: Iterable[tuple[str, nn.Module]]) -> int:

@@ -42,25 +42,29 @@ class Optimiser:
         self.parameters = [parameter for parameters in self.groups.values() for parameter in parameters]
         rows = []
         for group in strategy.param_groups():
-            row: dict[str, Any] = {
-                "name": group.name,
-                "params": self.groups[group.name],
-                "lr": settings.lr * group.rate,
-                "rate": group.rate,
-            }
+            row: dict[str, Any] = {"name": group.name, "lr": settings.lr * group.rate, "rate": group.rate}
             if group.weight_decay is not None:
                 row["weight_decay"] = group.weight_decay
-            rows.append(row)
+            rows += decayed_apart(row, self.groups[group.name], whole=settings.decay_norms_and_biases)
         self.optimizer = build_optimizer(settings, rows, runtime.device)
+        if schedule.momentum_at(0, 1) is not None and not has_momentum(self.optimizer):
+            raise ConfigError(
+                f"schedule.momentum: {settings.target} with these settings has no momentum to move; set schedule.momentum=null"
+            )
 
     def set_rates(self, progress: Progress) -> None:
-        """Sets every group's learning rate for this step; `lr` is that of a group with rate 1."""
+        """Sets every group's learning rate and momentum for this step; `lr` is that of a group with rate 1."""
         place = (
             (progress.phase_step, progress.phase_steps) if self.schedule.per_phase else (progress.step, progress.steps)
         )
         self.lr = self.peak_lr * self.schedule.factor(*place)
+        momentum = self.schedule.momentum_at(*place)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["rate"]
+            if momentum is not None and "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            elif momentum is not None:
+                group["momentum"] = momentum
 
     def begin_turn(self) -> None:
         for parameter in self.parameters:
@@ -126,6 +130,26 @@ def assign(strategy: nn.Module, groups: tuple[ParamGroup, ...]) -> dict[str, lis
             if pattern not in used:
                 raise ConfigError(f"strategy: parameter group '{group.name}': '{pattern}' matches no parameter")
     return assigned
+
+
+def decayed_apart(row: dict[str, Any], parameters: list[nn.Parameter], *, whole: bool) -> list[dict[str, Any]]:
+    """The optimizer's rows for one parameter group: one, or weights and what weight decay leaves alone, each by itself.
+
+    Left alone are parameters of one dimension: biases, and the scales and shifts of normalisation (He et al. 2019,
+    arXiv:1812.01187, section 3.1).
+    """
+    if whole:
+        return [{**row, "params": parameters}]
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    rows = [{**row, "params": weights}, {**row, "params": others, "weight_decay": 0.0}]
+    return [each for each in rows if each["params"]]
+
+
+def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer keeps a momentum, or a first beta, that a schedule can move; one of 0 is not kept."""
+    group = optimizer.param_groups[0]
+    return "betas" in group or bool(group.get("momentum"))
 
 
 def build_optimizer(settings: OptimSettings, rows: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:

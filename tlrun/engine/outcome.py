@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from tlrun.batch import Output, Task
 from tlrun.data.domain import Part
+from tlrun.data.evaluation_views import num_views
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
 from tlrun.run import Prediction, digest
@@ -27,13 +29,14 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     """Puts the selected model in place, writes predictions, confusion matrices and the summary, and returns the last."""
     engine.checkpoints.load_best()
     folder, pair = engine.folder, engine.pair
-    evaluation = engine.evaluator.evaluate(pair.parts)
+    parts = engine.parts  # encoded where the last phase's were: its frozen stages are those of the selected model
+    evaluation = engine.evaluator.evaluate(parts)
     classes = pair.task.classes
     for name, split in evaluation.splits.items():
         if split.rows:  # without a labelled row there is nothing to count
             domain, part = name.split("_")
             folder.write_confusion(domain, part, classes, split.confusion)
-    _, output = engine.evaluator.encode(pair.parts["target_test"])
+    _, output = engine.evaluator.encode(parts["target_test"])
     folder.write_predictions(classes, predicted(engine, output))
     folder.write_metrics(engine.columns, engine.state.rows)
     folder.write_classes(engine.state.class_rows)
@@ -47,7 +50,7 @@ def predicted(engine: Engine, test: Output) -> list[Prediction]:
     found = _predictions(pair.parts["target_test"], test, "test")
     for name, positions in pair.unknown.items():
         if len(positions):
-            part = pair.parts[name].take(torch.from_numpy(positions))
+            part = engine.parts[name].take(torch.from_numpy(positions))
             _, output = engine.evaluator.encode(part)
             found += _predictions(part, output, "val" if name == "target_val" else "train")
     return found
@@ -57,9 +60,10 @@ def _predictions(part: Part, output: Output, split: str) -> list[Prediction]:
     assert part.rows is not None
     labels = [-1] * len(part) if part.y is None else part.y.tolist()
     probabilities = output.logits.softmax(dim=1).tolist()
+    paths: Sequence[str | None] = part.x.paths() or [None] * len(part)
     return [
-        Prediction(split, row, label, shares)
-        for row, label, shares in zip(part.rows.tolist(), labels, probabilities, strict=True)
+        Prediction(split, row, label, shares, path)
+        for row, label, shares, path in zip(part.rows.tolist(), labels, probabilities, paths, strict=True)
     ]
 
 
@@ -68,7 +72,7 @@ def twin_likeness(engine: Engine, target: Output) -> dict[str, Any]:
 
     target: what the model says of the target test split.
     """
-    data, parts = engine.config.data, engine.pair.parts
+    data, parts = engine.config.data, engine.parts
     twins: dict[str, Any] = {"twin_rows": None, "twin_agreement": None, "twin_cosine": None}
     if data.source is None or not data.target.repeats(data.source):
         return twins
@@ -112,6 +116,8 @@ def summarise(
         "target_test_calibration_error": target.calibration_error,
         "source_val_accuracy": splits["source_val"].accuracy,
         "target_val_accuracy": splits["target_val"].accuracy,
+        "test_time_views": num_views(config.engine.test_time),
+        "weights": "last step" if engine.ema is None else "moving average",
         "select": state.best.rule,
         "select_score": state.best.score,
         "selected_epoch": state.best.epoch,
@@ -121,20 +127,7 @@ def summarise(
         "regret": oracle - target.accuracy if oracle is not None and target.accuracy is not None else None,
         "source_test_accuracy_before": before,
         "forgetting": before - source.accuracy if before is not None and source.accuracy is not None else None,
-        "parameters": sum(parameter.numel() for parameter in engine.strategy.parameters()),
-        "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
-        "trainable_parameters_by_phase": state.trainable,
-        "epochs": len(state.rows),
-        "steps": state.optimizer_steps,
-        "rows_target_labels": len(engine.pair.parts["target_granted"]),
-        "seconds": state.seconds,
-        "pretrain_seconds": pretrain_seconds,
-        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
-        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
-        "device": engine.runtime.device.type,
-        "precision": engine.runtime.precision,
-        "name": engine.folder.path.name,
-        "digest": digest(config),
+        **cost(engine, pretrain_seconds),
         "transfer_alive": state.gradients,
         "discriminator_accuracy": discriminator[-1] if discriminator else None,
         "largest_class_share": evaluation.label_free.largest_class_share,
@@ -178,6 +171,37 @@ def rising_loss_warnings(rows: list[dict[str, Any]]) -> list[str]:
                 f"(epoch {end}); by the field's rule of thumb stop earlier, lower optim.lr, or open fewer stages"
             ]
     return []
+
+
+def cost(engine: Engine, pretrain_seconds: float | None) -> dict[str, Any]:
+    """The fields of summary.json that tell what a run took: parameters, steps, labels, time, machine; and its name."""
+    state, config = engine.state, engine.config
+    return {
+        "parameters": sum(parameter.numel() for parameter in engine.strategy.parameters()),
+        "trainable_parameters": state.trainable[engine.plan.stretches[-1].phase.name],
+        "trainable_parameters_by_phase": state.trainable,
+        "epochs": len(state.rows),
+        "ended_early": state.ended_early,
+        "steps": state.optimizer_steps,
+        "rows_target_labels": len(engine.pair.parts["target_granted"]),
+        **_cost(engine),
+        "pretrain_seconds": pretrain_seconds,
+        "name": engine.folder.path.name,
+        "digest": digest(config),
+    }
+
+
+def _cost(engine: Engine) -> dict[str, Any]:
+    """Time and memory that the run took, and where."""
+    state = engine.state
+    return {
+        "seconds": state.seconds,
+        "encode_seconds": state.encode_seconds,
+        "images_per_second": state.images / state.training_seconds if state.training_seconds else None,
+        "peak_memory_bytes": engine.runtime.peak_memory_bytes(),
+        "device": engine.runtime.device.type,
+        "precision": engine.runtime.precision,
+    }
 
 
 def liveness_warnings(

@@ -65,6 +65,12 @@ class Runtime:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
+    def kernels(self) -> str:
+        """What decides how results are rounded, beside the precision: the device's kind, on the CPU its instructions."""
+        if self.device.type == "cpu":
+            return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+        return self.describe() if self.device.type == "cuda" else self.device.type
+
     def describe(self) -> str:
         """The device's name, as people know it."""
         if self.device.type == "cuda":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 
-from tlrun.config import Fraction, NonNegative, OpenFraction, Positive, ScheduleSettings
+from tlrun.config import Fraction, HalfOpenFraction, NonNegative, OpenFraction, Positive, ScheduleSettings
 
 
 class Schedule(ScheduleSettings):
@@ -19,7 +19,16 @@ class Schedule(ScheduleSettings):
         warmup = math.ceil(self.warmup_fraction * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1) * self.after_warmup(0.0)
-        return self.after_warmup(min((step - warmup) / max(steps - warmup, 1), 1.0))
+        return self.after_warmup(self.fraction_after_warmup(step, steps))
+
+    def fraction_after_warmup(self, step: int, steps: int) -> float:
+        """How much of what follows the warm-up is done, in [0, 1]; 0 during it."""
+        warmup = math.ceil(self.warmup_fraction * steps)
+        return min(max(step - warmup, 0) / max(steps - warmup, 1), 1.0)
+
+    def momentum_at(self, step: int, steps: int) -> float | None:
+        """The optimizer's momentum (or first beta) for this step; None where the schedule leaves it alone."""
+        return None
 
     @abstractmethod
     def after_warmup(self, fraction: float) -> float:
@@ -53,18 +62,35 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """Up to the full rate and down again, both by half a cosine (Smith and Topin 2018, arXiv:1708.07120).
 
-    Starts at `start` of the rate, peaks after `rise` of the run, ends at `final`.
+    Starts at `start` of the rate, peaks after `rise` of the run, ends at `final`. With `momentum` (high, low) the
+    optimizer's momentum moves the other way: high, low at the peak, high (Smith 2018, arXiv:1803.09820, section 4.3).
     """
 
     rise: OpenFraction
     start: Fraction
     final: Fraction
+    momentum: tuple[HalfOpenFraction, HalfOpenFraction] | None
+
+    def problems(self) -> list[str]:
+        if self.momentum is not None and self.momentum[0] <= self.momentum[1]:
+            return [f"momentum: must be [high, low], high above low, got {list(self.momentum)}"]
+        return []
 
     def after_warmup(self, fraction: float) -> float:
+        return self._between(self.start, 1.0, self.final, fraction)
+
+    def momentum_at(self, step: int, steps: int) -> float | None:
+        if self.momentum is None:
+            return None
+        high, low = self.momentum
+        return self._between(high, low, high, self.fraction_after_warmup(step, steps))
+
+    def _between(self, first: float, peak: float, last: float, fraction: float) -> float:
+        """From first to peak to last by half a cosine each."""
         if fraction < self.rise:
-            low, high, place = self.start, 1.0, fraction / self.rise
+            low, high, place = first, peak, fraction / self.rise
         else:
-            low, high, place = (1.0, self.final, (fraction - self.rise) / (1.0 - self.rise))
+            low, high, place = (peak, last, (fraction - self.rise) / (1.0 - self.rise))
         return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * place))
 
 

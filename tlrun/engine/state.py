@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tlrun.config import Rule
 from tlrun.engine.selection import Best, Patience
 
 
@@ -14,6 +15,7 @@ class TrainingState:
 
     phase and phase_step: how far the plan is done. rows and class_rows: `metrics.csv` and `classes.csv` so far.
     phase_patience: the present phase's plateau. gradients: the largest gradient norm seen of each transfer term.
+    ended_early: of each phase that ended before its share was used up, the rule that had stopped improving.
     """
 
     best: Best
@@ -26,6 +28,7 @@ class TrainingState:
     images: int = 0
     seconds: float = 0.0
     training_seconds: float = 0.0
+    encode_seconds: float = 0.0
     epoch_seconds: float = 0.0
     epoch_images: int = 0
     source_test_accuracy_before: float | None = None
@@ -33,6 +36,7 @@ class TrainingState:
     class_rows: list[dict[str, Any]] = field(default_factory=list)
     gradients: dict[str, float] = field(default_factory=dict)
     trainable: dict[str, int] = field(default_factory=dict)
+    ended_early: dict[str, Rule] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

@@ -88,8 +88,9 @@ class Tally:
 
 
 def check_weights(module: nn.Module, *, step: int, phase: str) -> None:
-    """Raises RunError naming step and phase if a parameter is not finite: the last step's loss does not show it."""
-    names, parameters = zip(*module.named_parameters(), strict=True)
+    """Raises RunError naming step and phase if a parameter that learns is not finite: the last loss does not show it."""
+    named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    names, parameters = zip(*named, strict=True)
     finite = torch.stack([torch.isfinite(parameter).all() for parameter in parameters]).tolist()
     bad = [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]
     if bad:

@@ -1,77 +1,96 @@
-"""torchvision's classification networks, cut into stages."""
+"""torchvision's classification networks, any of them by name."""
 
 from __future__ import annotations
 
 import importlib
-import logging
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from tlrun.config import ConfigError, ModelSettings
-from tlrun.models.transfer import Backbone, image_shape, reset_parameters
+from tlrun.config import ConfigError, InputSpec, ModelSettings
+from tlrun.error_text import unknown
+from tlrun.models.library import (
+    fetch_from_hub,
+    hub_cache,
+    last_layer,
+    local_file,
+    not_found,
+    parted,
+    redraw,
+    size_refused,
+)
+from tlrun.models.transfer import Backbone, PublishedWeights, image_shape
 from tlrun.models.vision import import_torchvision
 
-logger = logging.getLogger(__name__)
+SIZED = {"vit": "image_size", "maxvit": "input_size"}
+"""Families built for one size of image, and the argument that gives it."""
 
-RESNET = {
-    "stem": ("conv1", "bn1", "relu", "maxpool"),
-    "layer1": ("layer1",),
-    "layer2": ("layer2",),
-    "layer3": ("layer3",),
-    "layer4": ("layer4",),
-}
-"""Stage -> the parts of torchvision's network that it runs. Another family is another such table."""
+SHIFTED = ("googlenet", "inception_v3")
+"""Trained by TensorFlow's convention, inputs in [-1, 1]; torchvision converts its usual inputs back to that."""
+
+AUXILIARY = ("AuxLogits", "aux1", "aux2")
+"""Second classifiers that only their own training uses."""
 
 
 class Torchvision(Backbone):
-    """A network of torchvision without its last layer; now the residual networks (He et al. 2016, arXiv:1512.03385).
+    """A network of torchvision without its last layer, cut into stages (see `cut.py`), for 3 channels.
 
-    Stages are the stem and the four groups of blocks, the last with global pooling: 512 features of resnet18 and 34,
-    2048 of resnet50. Takes 3 channels and images of any size. Initial values are torchvision's.
+    Initial values are torchvision's. Where the last layer is a convolution followed by pooling (SqueezeNet), the
+    features are what it would see, pooled, and its published classifier cannot be kept.
     """
 
     class Config(ModelSettings):
-        arch: Literal["resnet18", "resnet34", "resnet50"]
+        arch: str
 
         has_imagenet_weights: ClassVar[bool] = True
 
-    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
-        image_shape(shape, model=config.arch, channels=3)
-        network = models().get_model(config.arch, weights=None)
-        stages = {name: part(network, names) for name, names in RESNET.items()}
-        stages["layer4"].extend((network.avgpool, nn.Flatten()))
-        super().__init__(stages, out_features=network.fc.in_features)
-        self.arch = config.arch
+        @property
+        def input_spec(self) -> InputSpec:
+            from tlrun.models import torchvision
 
-    def reset_stage(self, name: str) -> None:
-        reset_parameters(self.stages[name])
-        for layer in self.stages[name].modules():
-            if isinstance(layer, nn.Conv2d):  # He et al. 2015, arXiv:1502.01852, eq. 14, as torchvision does
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            return torchvision.input_spec(self.arch)
+
+    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
+        shape = image_shape(shape, model=config.arch, channels=3)
+        spec = input_spec(config.arch)
+        is_sized = config.arch.partition("_")[0] in SIZED
+        if is_sized and config.weights == "imagenet" and shape[1:] != (spec.size, spec.size):
+            raise size_refused(config.arch, shape, spec, "its weights are for one size")
+        network = build(config.arch, shape)
+        classifier = last_layer(network)
+        keeps = isinstance(network.get_submodule(classifier), nn.Linear)
+        network.set_submodule(classifier, nn.Identity())
+        made = parted(
+            network,
+            shape,
+            arch=config.arch,
+            published=spec,
+            classifier=classifier if keeps else None,
+            left_out=AUXILIARY if keeps else (*AUXILIARY, classifier),
+        )
+        super().__init__(made.stages, out_features=made.out_features)
+        self.config, self.shape, self.names = config, shape, made.names
+
+    def reset_stages(self, names: Collection[str]) -> None:
+        redraw(self.stages, type(self)(self.config, self.shape).stages, names)
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        stage_of = {own: name for name, names in RESNET.items() for own in names}
-        named = {}
-        for key, value in state.items():
-            first, _, rest = key.partition(".")
-            if first == "fc":
-                named[f"head.out.{rest}"] = value
-            elif first in stage_of:
-                stage = stage_of[first]
-                named[f"stages.{stage}.{rest if first == stage else key}"] = value
-        return named
+        return self.names.own(state)
 
-    def imagenet_weights(self) -> tuple[Path, tuple[str, ...]]:
-        weights = models().get_model_weights(self.arch).DEFAULT
-        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-        if not file.is_file():
-            fetch(weights.url, file)
-        return file, tuple(weights.meta["categories"])
+    def imagenet_weights(self, config: ModelSettings) -> PublishedWeights:
+        published = published_weights(self.config.arch)
+        name = published.url.rpartition("/")[2]
+        cached = hub_cache() / name
+        path = local_file(config, [name], [cached])
+        if path is None:
+            if not config.download:
+                size = f"{published.meta['_file_size']:.0f} MB"
+                remedy = f"fetch it from {published.url} with model.download=true ({size})"
+                raise not_found(config, [name], elsewhere=str(hub_cache()), remedy=remedy)
+            fetch_from_hub(published.url, cached)
+            path = cached
+        return PublishedWeights(path, tuple(published.meta["categories"]))
 
 
 def models() -> Any:
@@ -79,25 +98,39 @@ def models() -> Any:
     return importlib.import_module("torchvision.models")
 
 
-def part(network: nn.Module, names: tuple[str, ...]) -> nn.Sequential:
-    """Parts of a network in a row; one that is itself a row of blocks gives its blocks, which keep their names."""
-    if len(names) == 1:
-        return nn.Sequential(*network.get_submodule(names[0]).children())
-    parts = nn.Sequential()
-    for name in names:
-        parts.add_module(name, network.get_submodule(name))
-    return parts
+def published_weights(arch: str) -> Any:
+    """torchvision's entry for the weights that it takes by default. Raises ConfigError where there is no such model."""
+    library = models()
+    known = library.list_models(module=library)
+    if arch not in known:
+        raise ConfigError(f"model.arch: torchvision has no classification model {arch!r}{unknown(arch, known)}")
+    return library.get_model_weights(arch).DEFAULT
 
 
-def fetch(url: str, file: Path) -> None:
-    """Fetches a file whose name ends in the start of its SHA-256, as those of torch's hub do."""
-    logger.info("fetching %s to %s", url, file)
-    digest = re.search(r"-([0-9a-f]{8,})\.", file.name)
+def input_spec(arch: str) -> InputSpec:
+    """What images the published weights were trained for. Raises ConfigError where there is no such model."""
+    transforms = published_weights(arch).transforms()
+    (size,), (resized,) = transforms.crop_size, transforms.resize_size
+    half = (0.5, 0.5, 0.5)
+    return InputSpec(
+        size=size,
+        mean=half if arch in SHIFTED else tuple(transforms.mean),
+        std=half if arch in SHIFTED else tuple(transforms.std),
+        interpolation=transforms.interpolation.value,
+        crop_fraction=size / resized,
+    )
+
+
+def build(arch: str, shape: tuple[int, int, int]) -> nn.Module:
+    """The network with random values and its classifier of 1,000 classes. Raises ConfigError."""
+    spec = input_spec(arch)
+    options: dict[str, Any] = {"init_weights": True, "aux_logits": False} if arch in SHIFTED else {}
+    if argument := SIZED.get(arch.partition("_")[0]):
+        if shape[1] != shape[2]:
+            raise size_refused(arch, shape, spec, "it takes square ones")
+        options[argument] = shape[1] if argument == "image_size" else shape[1:]
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), digest and digest.group(1), progress=False)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"model.weights: imagenet needs {file.name}, which is not in {file.parent} and could not be fetched from "
-            f"{url} ({error}); put it there, or set model.weights=PATH to a local file"
-        ) from error
+        network: nn.Module = models().get_model(arch, weights=None, **options)
+    except (AssertionError, ValueError, RuntimeError) as error:  # each family refuses in its own way
+        raise size_refused(arch, shape, spec, str(error).partition("\n")[0]) from error
+    return network

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +13,18 @@ from torch import Tensor, nn
 from tlrun.batch import Encoded, Inputs, Output
 from tlrun.build import component_class
 from tlrun.config import ConfigError, ModelSettings
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A local file of published weights, and the names of its classes in the order of its classifier, if known.
+
+    state: what the file holds under the names that `Backbone.own_names` knows, where its own are others.
+    """
+
+    path: Path
+    classes: tuple[str, ...] | None
+    state: Mapping[str, Tensor] | None = None
 
 
 class Backbone(nn.Module):
@@ -33,9 +46,11 @@ class Backbone(nn.Module):
             x = stage(x)
         return x
 
-    def reset_stage(self, name: str) -> None:
-        """Draws a stage's parameters anew, from the distribution they were first drawn from."""
-        reset_parameters(self.stages[name])
+    def reset_stages(self, names: Collection[str]) -> None:
+        """Draws the parameters of stages anew, bottom to top, from the distribution they were first drawn from."""
+        for name, stage in self.stages.items():
+            if name in names:
+                reset_parameters(stage)
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict of the original architecture under this model's names, `stages....` and `head....`.
@@ -44,10 +59,10 @@ class Backbone(nn.Module):
         """
         return {}
 
-    def imagenet_weights(self) -> tuple[Path, tuple[str, ...]]:
-        """The local file of published ImageNet weights, fetched if it is not there, and the names of its classes.
+    def imagenet_weights(self, config: ModelSettings) -> PublishedWeights:
+        """The published weights that `config` stands for, as a local file, fetched where it allows that.
 
-        Raises ConfigError where there are none, or they can be had neither locally nor from the network.
+        Raises ConfigError where there are none, or none on this machine, with what to put where.
         """
         raise ConfigError(
             "model.weights: this model has no imagenet weights; set model.weights=random, source or a path"
@@ -172,10 +187,9 @@ def reinitialise(model: TransferModel, stage_names: Iterable[str]) -> None:
     names = set(stage_names)
     if unknown := names - set(model.stage_names):
         raise ValueError(f"no stage {', '.join(sorted(unknown))}, there are {', '.join(model.stage_names)}")
+    model.backbone.reset_stages(names.intersection(model.backbone_stages))
     for name in model.stage_names:
-        if name in model.backbone_stages and name in names:
-            model.backbone.reset_stage(name)
-        elif name in names:
+        if name in names and name not in model.backbone_stages:
             reset_parameters(model.stage(name))
     model.pretrained -= names
 

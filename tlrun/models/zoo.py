@@ -57,6 +57,11 @@ def load_weights(
     that stands for `weights=source`. Nothing is drawn at random. Raises ConfigError naming file and parameters where
     weights cannot be read or do not fit; then the model is as it was.
     """
+    if config.weights_file is not None and config.weights != "imagenet":
+        raise ConfigError(
+            f"model.weights_file: has no effect with model.weights={config.weights}; set imagenet, or "
+            f"model.weights={config.weights_file}"
+        )
     if config.weights == "random":
         if config.head == "keep":
             raise ConfigError(
@@ -86,10 +91,10 @@ def named_weights(
     if config.weights == "auto":
         raise ValueError("model.weights=auto must be resolved before weights are loaded")
     if config.weights == "imagenet":
-        path, categories = model.backbone.imagenet_weights()
-        state, _ = read_weights(path)
-        origin = f"imagenet ({path.name})"
-        return model_names(model, state, origin=origin), categories, origin
+        published = model.backbone.imagenet_weights(config)
+        values = published.state if published.state is not None else read_weights(published.path)[0]
+        origin = f"imagenet ({published.path.name})"
+        return model_names(model, values, origin=origin), published.classes, origin
     if config.weights == "source":
         if source is None:
             raise ValueError("model.weights=source needs the path of the source model")
@@ -173,13 +178,7 @@ def read_torch(path: Path) -> Any:
 
 def read_safetensors(path: Path) -> Any:
     try:
-        load_file = importlib.import_module("safetensors.torch").load_file
-    except ImportError as error:
-        raise ConfigError(
-            f"model.weights: {path} needs the package safetensors; install it with: pip install safetensors"
-        ) from error
-    try:
-        return load_file(path, device="cpu")
+        return importlib.import_module("safetensors.torch").load_file(path, device="cpu")
     except Exception as error:  # its error class lies in the package's compiled part
         raise ConfigError(
             f"model.weights: {path} cannot be read as weights, it is damaged or something else; name another file"

@@ -149,7 +149,8 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _decides(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a setting is part of a run's digest, as `run.digest` has it; the seed is not asked for here."""
-    if key in ("seed", "data.root", "data.download", "data.cache_root") or key.startswith(("run.", "device.")):
+    places = ("data.root", "data.download", "data.cache_root", "data.cache_gigabytes", "data.cache", "data.workers")
+    if key in ("seed", *places, "model.weights_root", "model.download") or key.startswith(("run.", "device.")):
         return False
     return not key.startswith("pretrain.") or config["model"].get("weights") == "source"
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from tlrun.data.domain import DomainPair
     from tlrun.trained import Trained
 
 ROWS = 1000
@@ -23,9 +24,9 @@ ROWS = 1000
 def tsne_figure(runs: Sequence[Run]) -> Figure:
     """A column for each run of one pair, all on the same test rows: above by class, below by domain.
 
-    Raises ConfigError and RunError as `load_trained` does.
+    Raises ConfigError and RunError as `load_trained` and `load_run_pair` do.
     """
-    from tlrun.trained import load_trained
+    from tlrun.trained import load_run_pair, load_trained
 
     figure = style.figure(height=0.7 + 2 * style.WIDTH / max(2, len(runs)))
     halves: Any = figure.subfigures(2, 1)
@@ -33,9 +34,9 @@ def tsne_figure(runs: Sequence[Run]) -> Figure:
     by_class, by_domain = (each.subplots(1, len(runs), squeeze=False)[0] for each in (upper, lower))
     pair = None
     for at, run in enumerate(runs):
-        trained = load_trained(run.folder, pair=pair)
-        pair = trained.pair
-        features, labels, is_target = test_features(trained, rows=ROWS)
+        trained = load_trained(run.folder)
+        pair = load_run_pair(run.folder, trained.config, known=pair)
+        features, labels, is_target = test_features(trained, pair, rows=ROWS)
         points = embed(features)
         classes = _by_class(by_class[at], points, labels, is_target, pair.task.classes)
         domains = _by_domain(by_domain[at], points, is_target)
@@ -55,7 +56,7 @@ def tsne_figure(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def test_features(trained: Trained, *, rows: int) -> tuple[Any, Any, Any]:
+def test_features(trained: Trained, pair: DomainPair, *, rows: int) -> tuple[Any, Any, Any]:
     """Features (N, D) of up to `rows` test rows of each domain, labels (N,), -1 where unknown, and which are target (N,).
 
     The same rows for every run of a pair: drawn without the run's seed.
@@ -67,12 +68,12 @@ def test_features(trained: Trained, *, rows: int) -> tuple[Any, Any, Any]:
 
     found = []
     for domain in style.DOMAINS:
-        part = trained.pair.parts[f"{domain}_test"]
+        part = pair.parts[f"{domain}_test"]
         if not len(part):
             continue
         order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:rows].sort().values
         assert part.y is not None
-        part = replace(part, x=part.x[order], y=part.y[order], index=part.index[order], granted=None, rows=None)
+        part = replace(part, x=part.x.subset(order), y=part.y[order], index=part.index[order], granted=None, rows=None)
         assert part.y is not None
         found.append((trained.encode(part).features.float().numpy(), part.y.numpy(), domain == "target"))
     features, labels = (np.concatenate([each[at] for each in found]) for at in (0, 1))

@@ -15,7 +15,16 @@ Role = Literal["floor", "ceiling", "scratch"]
 REFERENCES: dict[Role, str] = {"floor": "source_only", "ceiling": "target_only", "scratch": "scratch"}
 """The strategies that methods are held against."""
 
-_OWN = ("data.target_labels", "data.target_val_labels", "model.weights", "model.head", "engine.select")
+_OWN = (
+    "data.target_labels",
+    "data.target_val_labels",
+    "data.normalize",
+    "data.mean",
+    "data.std",
+    "model.weights",
+    "model.head",
+    "engine.select",
+)
 """Settings whose named value follows from the strategy: no difference in the setting that two methods share."""
 
 _AUTOMATIC_SELECT = {

@@ -120,12 +120,13 @@ def boundaries(groups: Sequence[Group]) -> Figure:
 
     Target test rows are marked by class, granted ones ringed, source test rows faint. The SVCs have the last panels.
     """
-    from tlrun.trained import load_trained
+    from tlrun.trained import load_run_pair, load_trained
 
     panels: list[tuple[str, DomainPair, Any]] = []
     for group in groups:
         trained = load_trained(group.runs[0].folder)
-        panels.append((f"{group.label}, seed {group.seeds[0]}", trained.pair, _asked(trained)))
+        pair = load_run_pair(group.runs[0].folder, trained.config)
+        panels.append((f"{group.label}, seed {group.seeds[0]}", pair, _asked(trained)))
     svcs = {svc.name: (svc, pair) for svc, pair in fitted([Group(group.runs[:1]) for group in reversed(groups)])}
     panels += [
         (f"{name}, seed {svcs[name][0].seed}", svcs[name][1], svcs[name][0].model.predict)
@@ -207,14 +208,14 @@ def _asked(trained: Any) -> Any:
 def _pair(run: Run) -> DomainPair:
     from tlrun.trained import load_run_pair, read_config
 
-    return load_run_pair(read_config(run.folder))
+    return load_run_pair(run.folder, read_config(run.folder))
 
 
 def _rows(pair: DomainPair, part: str) -> tuple[Any, Any]:
     """x (N, 2) float32 and y (N,) of a part."""
     found = pair.parts[part]
     assert found.y is not None
-    return found.x.numpy(), found.y.numpy()
+    return found.x.tensor().numpy(), found.y.numpy()
 
 
 def _labelled(pair: DomainPair, part: str) -> tuple[Any, Any]:

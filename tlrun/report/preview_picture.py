@@ -26,23 +26,26 @@ def draw(previews: list[Preview], path: Path) -> bool:
     """Writes the picture; False where the rows are features of more than two dimensions, which nothing shows as they are."""
     from matplotlib.figure import Figure
 
-    images = previews[0].before.ndim == 4
-    if not images and previews[0].before.shape[1] != 2:
+    images = previews[0].before[0].ndim == 3
+    if not images and len(previews[0].before[0]) != 2:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     if images:
         classes = min(MOST_CLASSES, max(len(each.classes) for each in previews))
         columns = max(np.bincount(each.y).max() for each in previews)
-        count = len(previews)
-        figure = Figure(figsize=(6.5 * count, 0.8 + 3.0 * classes / columns), layout="constrained")
-        for row, axes in zip(previews, figure.subplots(1, 2 * count).reshape(count, 2), strict=True):
-            _show(axes[0], row, [_as_came(image) for image in row.before], "as it came")
-            _show(axes[1], row, [_as_seen(image) for image in row.after], "as training sees it, normalised")
+        panels = sum(1 + len(each.after) for each in previews)
+        label = 0.08 * max(len(name) for each in previews for name in each.classes[:MOST_CLASSES])
+        figure = Figure(figsize=((3.1 + label) * panels, 0.8 + 3.0 * classes / columns), layout="constrained")
+        axes = iter(figure.subplots(1, panels))
+        for each in previews:
+            _show(next(axes), each, [_as_came(image) for image in each.before], "as it came")
+            for what, seen in each.after.items():
+                _show(next(axes), each, [_as_seen(image) for image in seen], what)
     else:
         figure = Figure(figsize=(4.5 * len(previews), 4.4), layout="constrained")
-        panels = figure.subplots(1, len(previews), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, each in zip(panels, previews, strict=True):
-            _scatter(axes, each)
+        planes = figure.subplots(1, len(previews), sharex=True, sharey=True, squeeze=False)[0]
+        for plane, each in zip(planes, previews, strict=True):
+            _scatter(plane, each)
     figure.savefig(path, dpi=150)
     return True
 
@@ -75,11 +78,12 @@ def _as_seen(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _scatter(axes: Axes, preview: Preview) -> None:
+    before = np.stack(preview.before)
     for number, name in enumerate(preview.classes):
-        points = preview.before[preview.y == number]
+        points = before[preview.y == number]
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axes.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, linewidths=0, label=name, c=colour, marker=marker)
-    granted = preview.before[preview.granted]
+    granted = before[preview.granted]
     if len(granted):
         axes.scatter(granted[:, 0], granted[:, 1], s=70, facecolors="none", edgecolors="black", label="label granted")
     axes.set_title(f"{preview.role}: {preview.name}", fontsize=10)

@@ -4,71 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from tlrun.batch import Batch, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
-from tlrun.config import AdaptationSettings, AdversarialSettings, ConfigError, Rule, StrategySettings
+from tlrun.batch import Batch, Encoded, Examples, Inputs, Losses, Output, Progress, Task, Terms, concatenate
+from tlrun.config import AdaptationSettings, AdversarialSettings, ConfigError, StrategySettings
 from tlrun.layers.discriminator import Discriminator
 from tlrun.layers.domain_statistics import DomainStatistics
 from tlrun.losses.adversarial import ramp
 from tlrun.losses.classification import task_loss
 from tlrun.models.transfer import TransferModel
+from tlrun.strategies._phases import ParamGroup as ParamGroup
+from tlrun.strategies._phases import Phase as Phase
+from tlrun.strategies._phases import Plateau as Plateau
+from tlrun.strategies._phases import Turn as Turn
+from tlrun.strategies._phases import frozen_stages as frozen_stages
+from tlrun.strategies._phases import in_views as in_views
+from tlrun.strategies._phases import keep_still as keep_still
+from tlrun.strategies._phases import model_groups as model_groups
+from tlrun.strategies._phases import training_phases as training_phases
 
 Part = Literal["source_train", "target_granted", "target_unlabelled"]
-
-
-@dataclass(frozen=True)
-class ParamGroup:
-    """Parameters whose names match any of `patterns` (shell style), learning at `rate` times the learning rate.
-
-    Names are those of the strategy's own `named_parameters()`: `model.backbone.stages.conv1.weight`,
-    `discriminator.layers.0.bias`. A parameter belongs to the first group that matches it. weight_decay None
-    means the optimizer's.
-    """
-
-    name: str
-    patterns: tuple[str, ...]
-    rate: float = 1.0
-    weight_decay: float | None = None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One optimizer step within a step: only the groups named in `updates` move (`*`: all of them)."""
-
-    name: str = "all"
-    updates: tuple[str, ...] = ("*",)
-    repeats: int = 1
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """Ends a phase once the rule's score has not improved for `patience` evaluations."""
-
-    metric: Rule
-    patience: int
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one set of learning parameters.
-
-    share: the most of the run it may take, relative to the other phases. train: patterns of the parameters that
-    learn. reads: the kinds of rows it takes, None for all that the strategy needs. encode_once: run the frozen
-    stages below the first that learns once per image instead of in every epoch.
-    """
-
-    name: str
-    share: float = 1.0
-    train: tuple[str, ...] = ("*",)
-    turns: tuple[Turn, ...] = (Turn(),)
-    reads: tuple[Literal["source", "target", "unlabelled"], ...] | None = None
-    encode_once: bool = False
-    until: Plateau | None = None
 
 
 class Access(Protocol):
@@ -85,7 +43,8 @@ class Strategy(nn.Module):
     """A transfer method: `loss` is the one method to write.
 
     Parameters and buffers are its whole memory: they are what a checkpoint holds of it, so anything that changes
-    with time is either a buffer, sized in `__init__`, or a function of `Progress`.
+    with time is either a buffer, sized in `__init__`, or a function of `Progress`. class_weights: by domain, how much
+    a labelled row counts for its class's sake, (C,); the engine sets it from the labels that are trained on.
     """
 
     Config: type[StrategySettings]
@@ -99,6 +58,7 @@ class Strategy(nn.Module):
         self.model = model
         self.task = task
         self.label_smoothing = label_smoothing
+        self.class_weights: dict[str, Tensor] = {}
         self.statistics: DomainStatistics | None = None
         if isinstance(config, AdaptationSettings) and config.batch_norm == "apart":
             self.statistics = DomainStatistics(model)
@@ -134,6 +94,12 @@ class Strategy(nn.Module):
         output: Output = self.model(concatenate(source, target))
         return output.split(len(source))
 
+    def encode_prefix(self, x: Inputs, domain: str, stage: int) -> Encoded:
+        """Rows of one domain as stage number `stage` of the model receives them."""
+        own = domain == "source" and self.statistics is not None
+        with self.statistics.source() if own and self.statistics is not None else nullcontext():
+            return self.model.encode_prefix(x, stage)
+
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train"),)
 
@@ -151,69 +117,8 @@ class Strategy(nn.Module):
 
     def classification(self, output: Output, examples: Examples) -> Tensor:
         """The task's loss on labelled rows. Raises ValueError where the labels are not there."""
-        return task_loss(output.logits, examples, label_smoothing=self.label_smoothing)
-
-
-def model_groups(
-    model: TransferModel, *, backbone_rate: float = 0.1, stage_decay: float = 1.0
-) -> tuple[ParamGroup, ...]:
-    """A group for the head (and bottleneck) at rate 1, and one for each backbone stage.
-
-    A pretrained stage learns at `backbone_rate`, times `stage_decay` for each backbone stage above it; a fresh one
-    at 1. The factor 0.1 is the one that Long et al. 2015 (arXiv:1502.02791, section 5.1) gave pretrained layers.
-    """
-    stages = model.backbone_stages
-    groups = [ParamGroup("head", top_patterns(model))]
-    for depth, stage in enumerate(reversed(stages)):
-        rate = backbone_rate * stage_decay**depth if stage in model.pretrained else 1.0
-        if any(True for _ in model.backbone.stages[stage].parameters()):
-            groups.append(ParamGroup(stage, (stage_pattern(stage),), rate))
-    return tuple(groups)
-
-
-def stage_pattern(stage: str) -> str:
-    """The pattern of a backbone stage's parameters."""
-    return f"model.backbone.stages.{stage}.*"
-
-
-def top_patterns(model: TransferModel) -> tuple[str, ...]:
-    """The patterns of what lies above the backbone: head, and bottleneck where there is one."""
-    return ("model.head.*", "model.bottleneck.*") if model.has_bottleneck else ("model.head.*",)
-
-
-def training_phases(
-    model: TransferModel,
-    train: Literal["all", "head", "last_k", "progressive"],
-    *,
-    last_k: int | None = None,
-    also: tuple[str, ...] = (),
-    share: float = 1.0,
-    until: Plateau | None = None,
-    encode_once: bool = False,
-    **common: Any,
-) -> tuple[Phase, ...]:
-    """The phases of one of the four ways to open a model.
-
-    all: everything learns. head: what lies above the backbone. last_k: that and the top k backbone stages.
-    progressive: the head first, then with each phase one more stage from the top, in equal shares, each phase ended
-    early by `until`. also: patterns that learn throughout; common: further fields of every `Phase`.
-    Raises ConfigError where the backbone has fewer than `last_k` stages that learn.
-    """
-    top = (*top_patterns(model), *also)
-    # A stage without parameters (pooling, flattening) opens nothing, so it does not count as one.
-    stages = model.learning_stages
-    if last_k is not None and last_k > len(stages):
-        raise ConfigError(f"strategy.last_k: must be at most {len(stages)} ({', '.join(stages)}), got {last_k}")
-    if train == "all":
-        return (Phase("train", share, until=until, **common),)
-    counts = {"head": [0], "last_k": [last_k or 0], "progressive": range(len(stages) + 1)}[train]
-    phases = []
-    for count in counts:
-        opened = tuple(stage_pattern(stage) for stage in stages[len(stages) - count :])
-        name = "train" if train != "progressive" else ("head" if not count else f"from_{stages[-count]}")
-        once = encode_once and count < len(stages)
-        phases.append(Phase(name, share / len(counts), (*top, *opened), until=until, encode_once=once, **common))
-    return tuple(phases)
+        weight = self.class_weights.get(examples.domain)
+        return task_loss(output.logits, examples, label_smoothing=self.label_smoothing, class_weight=weight)
 
 
 FINETUNE = "finetune"

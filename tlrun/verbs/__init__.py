@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from tlrun.config import ConfigError
 
-VERBS = ("list", "data", "doctor", "report", "distance")
+VERBS = ("list", "data", "doctor", "report", "predict", "eval", "distance")
 """Every verb, in the order in which help shows them."""
 
 
@@ -30,3 +30,22 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}")
+
+
+def at_least_one(text: str) -> int:
+    """For argparse: a whole number above 0."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text}")
+    return number
+
+
+def add_machine(parser: Parser) -> None:
+    """Options of the verbs that run a trained model: --device, --threads, --batch-size."""
+    devices = ("auto", "cpu", "cuda", "mps")
+    parser.add_argument("--device", choices=devices, default="auto", help="where to compute (auto: a GPU, if any)")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads that compute, and that read files")
+    parser.add_argument("--batch-size", type=at_least_one, metavar="N", help="rows at a time (as memory allows)")

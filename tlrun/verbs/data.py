@@ -1,15 +1,17 @@
-"""`tlrun data show|check|prepare [KEY=VALUE ...]`: the pair of domains that a run with these settings would read."""
+"""`tlrun data show|check|prepare|cache [KEY=VALUE ...]`: the data that a run with these settings would read."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tlrun.compose import Request, settings
 from tlrun.config import ExperimentConfig
+from tlrun.resolve import name_images
 from tlrun.verbs import Parser
 
 NO_LABEL = "no label"
@@ -17,25 +19,42 @@ NO_LABEL = "no label"
 EPILOG = """\
 show     the data card: counts per class and split, sizes, statistics, origin, labels granted; and a picture of both
          domains, as they came and as training sees them
-check    what is wrong with the data: classes without rows, copies inside and across splits and domains, images of one
-         value, imbalance; exit code 1 where results would mislead
+check    what is wrong with the data: files that give no image, classes without rows or on one side alone, copies
+         inside and across splits and domains, tiny images and such of one value, imbalance; exit code 1 where results
+         would mislead
 prepare  makes, fetches (with data.download=true) and caches all that a run needs, and says where it is from
+cache    what lies in the cache (data.cache_root, TLRUN_CACHE): size, age since last use, what for; --clear removes all
+         that was made, --clear NAME what has that name, whole or without its digest. Above data.cache_gigabytes a run
+         lets go of what was used longest ago
 
   tlrun data show data=mnist_mnistm
   tlrun data check data=pair domain@data.source=mnist domain@data.target=usps
+  tlrun data cache --clear encoded
 """
+
+
+EVERYTHING = ""
+"""What `--clear` alone stands for."""
 
 
 def main(arguments: list[str]) -> int:
     """Raises ConfigError where the command, a setting or the data is wrong."""
-    parser = Parser("data", "show|check|prepare [KEY=VALUE ...]", EPILOG)
-    parser.add_argument("what", choices=("show", "check", "prepare"))
+    parser = Parser("data", "show|check|prepare|cache [KEY=VALUE ...]", EPILOG)
+    parser.add_argument("what", choices=("show", "check", "prepare", "cache"))
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     parser.add_argument("--json", action="store_true", help="show: the card alone, as a run folder's data.json")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="show: where the picture goes (data_<pair>.png)")
     parser.add_argument("--no-picture", action="store_true", help="show: no picture")
+    parser.add_argument("--clear", nargs="?", const=EVERYTHING, metavar="NAME", help="cache: remove it, or all of it")
     asked, rest = parser.parse_known_intermixed_args(arguments)
+    if asked.clear is not None and asked.what != "cache":
+        parser.error("--clear belongs to tlrun data cache")
+    if asked.clear is not None and "=" in asked.clear:  # a setting, which follows a --clear without a name
+        rest, asked.clear = [asked.clear, *rest], EVERYTHING
     config = settings(Request(tuple(rest), config_dir=asked.config_dir))
+    if asked.what == "cache":
+        return _cache(config, asked.clear)
+    config = name_images(config)
     if asked.what == "show":
         return _show(config, json_only=asked.json, picture=None if asked.no_picture or asked.json else asked.picture
                      or Path(f"data_{config.data.name}.png"))  # fmt: skip
@@ -44,8 +63,9 @@ def main(arguments: list[str]) -> int:
 
 def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) -> int:
     from tlrun.data.preview import preview
+    from tlrun.resolve import name_choices
 
-    pair, previews = preview(config, per_class=8)
+    pair, previews = preview(name_choices(config), per_class=8)
     if json_only:
         print(json.dumps(pair.card, indent=2))
         return 0
@@ -62,13 +82,14 @@ def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) ->
 
 def _check(config: ExperimentConfig) -> int:
     from tlrun.data.domain import split_pair
-    from tlrun.data.faults import find_faults
+    from tlrun.data.faults import EXAMPLES, find_faults
 
-    found = find_faults(split_pair(config.data))
+    data = config.data.model_copy(update={"cache": "none"})  # each file itself is looked at
+    found = find_faults(split_pair(data, keep_bad=True), config.data.label_sets)
     for fault in found:
-        rows = (
-            f" (rows {', '.join(map(str, fault.rows))}{' ...' if len(fault.rows) == 5 else ''})" if fault.rows else ""
-        )
+        named = fault.files or fault.rows
+        more = " ..." if len(named) == EXAMPLES else ""
+        rows = f" ({'files' if fault.files else 'rows'} {', '.join(map(str, named))}{more})" if named else ""
         print(f"{fault.weight}: {fault.where}: {fault.what}{rows}")
     problems = sum(fault.weight == "problem" for fault in found)
     print(f"{config.data.name}: {problems} problems, {len(found) - problems} notes")
@@ -83,6 +104,39 @@ def _prepare(config: ExperimentConfig) -> int:
         print(f"{role}: {domain.name}: {rows}\n  {domain.origin}")
     print(f"cache: {find_places(config.data).cache}")
     return 0
+
+
+def _cache(config: ExperimentConfig, clear: str | None) -> int:
+    from tlrun.data import housekeeping
+    from tlrun.data.domain import find_places
+
+    cache = find_places(config.data).cache
+    if clear is not None:
+        gone = housekeeping.clear(cache, clear or None)
+        for entry in gone:
+            print(f"removed {entry.name}")
+        print(f"{cache}: removed {len(gone)} entries, {_gigabytes(sum(entry.size for entry in gone))}")
+        return 0
+    found = housekeeping.entries(cache)
+    width = max((len(entry.name) for entry in found), default=0)
+    for entry in found:
+        state = "" if entry.state in ("whole", "fetched") else f" ({entry.state})"
+        print(f"{entry.name:<{width}}  {_gigabytes(entry.size):>9}  {_age(entry.used):>8}  {entry.about}{state}")
+    limit = config.data.cache_gigabytes
+    bound = "no limit" if limit is None else f"kept below {limit:g} GB"
+    print(f"{cache}: {len(found)} entries, {_gigabytes(sum(entry.size for entry in found))}; {bound}")
+    return 0
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 10**9:.2f} GB" if size >= 10**8 else f"{size / 10**6:.2f} MB"
+
+
+def _age(used: float) -> str:
+    """Time since then, in the largest unit that it fills twice."""
+    seconds = max(time.time() - used, 0.0)
+    units = (("days", 86400), ("h", 3600), ("min", 60))
+    return next((f"{seconds / size:.0f} {unit}" for unit, size in units if seconds >= 2 * size), f"{seconds:.0f} s")
 
 
 def card_lines(card: Mapping[str, Any]) -> Iterable[str]:
@@ -100,7 +154,9 @@ def card_lines(card: Mapping[str, Any]) -> Iterable[str]:
         yield f"{role}: {domain['name']}"
         yield f"  {domain['origin']}"
         yield from (f"  {note}" for note in domain["notes"])
-        yield f"  rows {' x '.join(map(str, domain['shape_before']))} as they came; {domain['fitting']}"
+        before = domain["shape_before"]
+        came = f"rows {' x '.join(map(str, before))} as they came" if before else "rows are image files"
+        yield f"  {came}; {domain['fitting']}"
         yield f"  test split: {domain['test_split']}; val split: {domain['val_split']}"
         for name, mean, std in (
             ("of train rows", "train_mean", "train_std"),

@@ -98,7 +98,7 @@ def _of_run(path: Path, asked: Any) -> dict[str, Any]:
     from tlrun import spaces
     from tlrun.report.collect import read_run
     from tlrun.run import RunFolder
-    from tlrun.trained import load_trained
+    from tlrun.trained import load_run_pair, load_trained
 
     if not path.is_dir():
         raise ConfigError(f"tlrun distance: {path} is no run folder, and no setting (KEY=VALUE) either")
@@ -111,11 +111,12 @@ def _of_run(path: Path, asked: Any) -> dict[str, Any]:
     import torch
 
     trained = load_trained(folder)
+    pair = load_run_pair(folder, trained.config)
     split: SplitName = asked.split or "test"
-    parts = spaces.choose_parts(trained.pair, split, rows=asked.rows, with_labels=split != "train")
-    found = [spaces.raw_inputs(trained.pair, parts)]
+    parts = spaces.choose_parts(pair, split, rows=asked.rows, with_labels=split != "train")
+    found = [spaces.raw_inputs(pair, parts)]
     try:
-        found.append(spaces.start(trained.config, trained.pair, parts, torch.device("cpu")))
+        found.append(spaces.start(trained.config, pair, parts, torch.device("cpu")))
     except ConfigError as error:
         print(f"no features of the start: {error}", file=sys.stderr)
     found.append(spaces.selected(trained.evaluator, parts))

@@ -18,6 +18,7 @@ from tlrun.build import component_class
 from tlrun.config import ConfigError, DomainSettings
 from tlrun.data.cache import Arrays, cached_arrays
 from tlrun.data.datasets.base import Domain, DomainData, Rows
+from tlrun.data.images import ImageFiles
 from tlrun.data.sensors import RECIPE, SENSORS
 
 
@@ -28,6 +29,10 @@ class Degraded(Domain):
         of: SerializeAsAny[DomainSettings]
         kind: Literal["blur", "noise", "low_light", "occlusion", "jpeg", "low_resolution"]
         severity: Annotated[int, Field(ge=1, le=5)]
+
+        @property
+        def shows_characters(self) -> bool:
+            return self.of.shows_characters
 
         def repeats(self, other: DomainSettings) -> bool:
             return other == self.of
@@ -49,6 +54,10 @@ class Degraded(Domain):
     def load(self) -> DomainData:
         config = self.config
         sound = self._sound.load()
+        if isinstance(sound.train.x, ImageFiles):
+            raise ConfigError(
+                f"data: degraded is made of a domain of images held as arrays, and {config.of.called} is made of files"
+            )
         if sound.train.x.ndim != 4:
             raise ConfigError(
                 f"data: degraded is made of a domain of images, and the rows of {config.of.name} are features; choose "
@@ -57,13 +66,13 @@ class Degraded(Domain):
         splits = {"train": sound.train} | ({"test": sound.test} if sound.test is not None else {})
         # The pixels themselves are hashed: what they were made from may change (a released set put in the data root).
         pixels = {
-            split: hashlib.sha256(np.ascontiguousarray(rows.x).data).hexdigest() for split, rows in splits.items()
+            split: hashlib.sha256(np.ascontiguousarray(rows.array).data).hexdigest() for split, rows in splits.items()
         }
         inputs = {"pixels": pixels, "kind": config.kind, "severity": config.severity, "recipe": RECIPE}
 
         def make() -> Arrays:
             sensor = SENSORS[config.kind]
-            return {split: sensor(rows.x, config.severity, split) for split, rows in splits.items()}
+            return {split: sensor(rows.array, config.severity, split) for split, rows in splits.items()}
 
         arrays = cached_arrays(self.places.cache, f"degraded-{config.kind}", inputs=inputs, make=make)
         seen = {split: Rows(arrays[split], rows.y) for split, rows in splits.items()}

@@ -22,6 +22,10 @@ class Digits(Domain):
     class Config(DomainSettings):
         frame: Literal["stretched", "padded"]
 
+        @property
+        def shows_characters(self) -> bool:
+            return True
+
     config: Config
 
     def whereabouts(self) -> str:

@@ -31,7 +31,9 @@ class EmnistDigits(Domain):
     """Handwritten digits, white on black, 28x28 grey, 240,000 + 40,000, as many of each."""
 
     class Config(DomainSettings):
-        pass
+        @property
+        def shows_characters(self) -> bool:
+            return True
 
     def whereabouts(self) -> str:
         return PUBLISHED.whereabouts(self.places)

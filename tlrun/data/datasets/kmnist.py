@@ -26,7 +26,9 @@ class Kmnist(Domain):
     """Ten hiragana from books of the Edo period, white on black, 28x28 grey, 60,000 + 10,000."""
 
     class Config(DomainSettings):
-        pass
+        @property
+        def shows_characters(self) -> bool:
+            return True
 
     def whereabouts(self) -> str:
         return PUBLISHED.whereabouts(self.places)

@@ -34,7 +34,9 @@ class Mnist(Domain):
     """Handwritten digits, white on black, 28x28 grey."""
 
     class Config(DomainSettings):
-        pass
+        @property
+        def shows_characters(self) -> bool:
+            return True
 
     def whereabouts(self) -> str:
         return f"{SHIPPED / 'mnist'}, shipped with tlrun"

@@ -52,6 +52,11 @@ class MnistM(Domain):
             "index": ("photos", "index_train.npy", "index_test.npy"),
             "files": ("mnist_m_train", "mnist_m_train_labels.txt", "mnist_m_test", "mnist_m_test_labels.txt"),
         }
+
+        @property
+        def shows_characters(self) -> bool:
+            return True
+
         """The ways in which the released set may lie in the folder mnist_m of the data root."""
 
         def repeats(self, other: DomainSettings) -> bool:

@@ -31,7 +31,9 @@ class Svhn(Domain):
     """Digits of house numbers in colour, 32x32, with parts of their neighbours; 73,257 + 26,032."""
 
     class Config(DomainSettings):
-        pass
+        @property
+        def shows_characters(self) -> bool:
+            return True
 
     def whereabouts(self) -> str:
         return PUBLISHED.whereabouts(self.places)

@@ -41,6 +41,10 @@ class SyntheticDigits(Domain):
         size: Annotated[int, Field(ge=16, le=128)]
         draw: Natural
 
+        @property
+        def shows_characters(self) -> bool:
+            return True
+
     config: Config
 
     def load(self) -> DomainData:

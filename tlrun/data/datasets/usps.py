@@ -37,6 +37,10 @@ class Usps(Domain):
     class Config(DomainSettings):
         frame: Literal["stretched", "padded"]
 
+        @property
+        def shows_characters(self) -> bool:
+            return True
+
     config: Config
 
     def whereabouts(self) -> str:

@@ -1,0 +1,167 @@
+"""The domains of image files: folder, csv and list, each with what it understands and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.file_trees import save_classes
+from tlrun.config import ConfigError
+from tlrun.data.datasets.base import DomainData, Places
+from tlrun.data.datasets.csv import Csv
+from tlrun.data.datasets.folder import Folder
+from tlrun.data.datasets.list import List
+from tlrun.data.images import ImageFiles
+
+KINDS = {"folder": Folder, "csv": Csv, "list": List}
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Any:
+    def load(kind: str, **given: Any) -> DomainData:
+        component = KINDS[kind]
+        values = dict.fromkeys(component.Config.model_fields) | {"name": kind} | given
+        return component(component.Config(**values), Places(tmp_path, tmp_path / "cache", False)).load()
+
+    return load
+
+
+def names(data: DomainData, split: str = "train") -> list[tuple[str, str | None]]:
+    rows = getattr(data, split)
+    assert isinstance(rows.x, ImageFiles)
+    labels = [data.classes[number] if number >= 0 else None for number in rows.y.tolist()]
+    return list(zip(rows.x.names, labels, strict=True))
+
+
+def text(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def message(call: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_a_folder_lies_below_the_data_root_or_where_its_path_says(tmp_path: Path, load: Any) -> None:
+    save_classes(tmp_path / "pets" / "images", 1)
+    below, absolute = load("folder", root="pets"), load("folder", root=str(tmp_path / "pets"))
+    assert below.classes == ("cat", "dog", "owl")
+    assert names(below) == names(absolute)
+    assert names(below)[0] == ("images/cat/000.png", "cat")
+    assert below.origin == f"3 image files below {tmp_path / 'pets'}, in class folders"
+    assert below.notes == ("the class folders lie in images/, below the root",)
+
+
+def test_a_folder_that_is_not_there_is_told_with_where_it_was_sought(
+    tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "mine").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(elsewhere)
+    assert message(lambda: load("folder")) == (
+        "data: root: must name the folder, absolute or below data.root, as in data.target.root=PATH; got null"
+    )
+    assert message(lambda: load("folder", root="mine")) == (
+        f"data: root: {tmp_path}/mine ('mine' below data.root={tmp_path}) is not there; "
+        f"there is one at {elsewhere}/mine: give that"
+    )
+    assert message(lambda: load("folder", root=f"{tmp_path}/file")) == f"data: root: {tmp_path}/file is no folder"
+
+
+@pytest.mark.parametrize(
+    ("root", "title", "called"),
+    [("office31/amazon", None, "amazon"), ("/data/My photos/", None, "My-photos"), ("x", "mine", "mine"), (None, None, "folder")],
+)  # fmt: skip
+def test_a_domain_is_called_by_its_title_or_the_last_part_of_its_root(
+    root: str | None, title: str | None, called: str
+) -> None:
+    assert Folder.Config(name="folder", root=root, title=title).called == called
+
+
+def test_a_csv_gives_paths_labels_and_splits(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "t/pets.csv", "path,label,split,who\na b.jpg,dog,train,me\nb.jpg,,train,me\nc.jpg,cat,test,you\n")
+    data = load("csv", file="t/pets.csv")
+    assert names(data) == [("a b.jpg", "dog"), ("b.jpg", None)]
+    assert names(data, "test") == [("c.jpg", "cat")] and data.val is None
+    assert data.train.x.root == tmp_path / "t"
+    assert data.notes == ("columns of the file not read: who",)
+
+
+def test_a_csv_without_labels_is_a_domain_without_labels(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "a.csv", "path\n1.jpg\n2.jpg\n")
+    data = load("csv", file="a.csv")
+    assert data.classes == () and data.train.y.tolist() == [-1, -1]
+
+
+def test_of_a_csv_with_domains_one_is_taken_by_name(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "a.csv", "path,label,domain\n1.jpg,x,day\n2.jpg,y,day\n3.jpg,x,night\n")
+    assert names(load("csv", file="a.csv", domain="day")) == [("1.jpg", "x"), ("2.jpg", "y")]
+    assert Csv.Config(name="csv", title=None, file="a.csv", root=None, domain="day").called == "day"
+    assert message(lambda: load("csv", file="a.csv")) == (
+        f"data: {tmp_path}/a.csv holds the domains day, night; choose one with data.target.domain=NAME"
+    )
+    assert message(lambda: load("csv", file="a.csv", domain="dusk")) == (
+        f"data: {tmp_path}/a.csv has the domains day, night, so domain=dusk cannot be taken"
+    )
+
+
+def test_numbers_as_class_names_are_in_order_of_number(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "a.csv", "path,label\n1.jpg,10\n2.jpg,9\n")
+    assert load("csv", file="a.csv").classes == ("9", "10")
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        ("file,label\n", " must have a column path, its first line has file, label"),
+        ("", " must have a column path, its first line has nothing"),
+        ("path,label\n1.jpg\n", ", line 2: more or fewer cells than columns"),
+        ("path,label\n1.jpg,a,b\n", ", line 2: more or fewer cells than columns"),
+        ("path,label\n,a\n", ", line 2: no path"),
+        ("path,split\n1.jpg,dev\n", ", line 2: split must be train, val or test, got 'dev'"),
+        ("path,split\n1.jpg,test\n", " has no rows of split train, only of test"),
+    ],
+)
+def test_a_csv_that_is_wrong_is_told_by_line(tmp_path: Path, load: Any, content: str, wrong: str) -> None:
+    text(tmp_path / "a.csv", content)
+    assert message(lambda: load("csv", file="a.csv")) == f"data: {tmp_path}/a.csv{wrong}"
+
+
+def test_lists_as_domainnet_has_them_name_classes_by_folder(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "clipart_train.txt", "clipart/zebra/1.jpg 1\nclipart/air plane/2.jpg 0\n")
+    text(tmp_path / "clipart_test.txt", "clipart/zebra/3.jpg 1\n\n")
+    data = load("list", train="clipart_train.txt", test="clipart_test.txt")
+    assert names(data) == [("clipart/zebra/1.jpg", "zebra"), ("clipart/air plane/2.jpg", "air plane")]
+    assert names(data, "test") == [("clipart/zebra/3.jpg", "zebra")]
+
+
+def test_numbers_of_a_list_get_their_names_from_a_file(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "list.txt", "all/1.jpg 1\nall/2.jpg 0\nall/3.jpg\n")
+    text(tmp_path / "names.txt", "bus\ncar\ntrain\n")
+    data = load("list", train="list.txt", classes="names.txt", root=str(tmp_path))
+    assert data.classes == ("bus", "car", "train")
+    assert names(data) == [("all/1.jpg", "car"), ("all/2.jpg", "bus"), ("all/3.jpg", None)]
+    text(tmp_path / "names.txt", "bus\n")
+    assert message(lambda: load("list", train="list.txt", classes="names.txt")) == (
+        f"data: {tmp_path}/names.txt names 1 classes and none for the labels 1"
+    )
+
+
+def test_numbers_that_do_not_follow_the_folders_need_names(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "list.txt", "all/1.jpg 1\nall/2.jpg 0\n")
+    assert message(lambda: load("list", train="list.txt")).startswith(
+        "data: the labels are numbers that do not follow the folders of the images (label 0 in folder 'all', among others)"
+    )
+
+
+def test_a_line_that_is_no_image_with_a_label_is_told(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "list.txt", "a/1.jpg 0\nwhat\n")
+    assert message(lambda: load("list", train="list.txt")) == (
+        f"data: {tmp_path}/list.txt, line 2: must be `path label`, or the path of an image; got 'what'"
+    )
