@@ -13,6 +13,7 @@ from tlrun.batch import Output, Task
 from tlrun.data.domain import Part
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
+from tlrun.metrics.classification import SplitMetrics
 from tlrun.run import Prediction, digest
 
 DEAD_GRADIENT = 1e-7
@@ -102,13 +103,8 @@ def summarise(
         "strategy": config.strategy.name,
         "data": config.data.name,
         "seed": config.seed,
-        "target_test_accuracy": target.accuracy,
-        "target_test_rows": len(engine.pair.parts["target_test"]),
-        "target_test_rows_labelled": target.rows,
+        **_target_test(target, len(engine.pair.parts["target_test"])),
         "source_test_accuracy": source.accuracy,
-        "target_test_macro_f1": target.macro_f1,
-        "target_test_loss": target.loss,
-        "target_test_calibration_error": target.calibration_error,
         "source_val_accuracy": splits["source_val"].accuracy,
         "target_val_accuracy": splits["target_val"].accuracy,
         "select": state.best.rule,
@@ -149,6 +145,13 @@ def summarise(
             ),
         ],
     }
+
+
+def _target_test(split: SplitMetrics, rows: int) -> dict[str, Any]:
+    """The figures of the target test split, and over how many of its rows they are."""
+    figures = ("accuracy", "macro_f1", "loss", "calibration_error")
+    counts = {"target_test_rows": rows, "target_test_rows_labelled": split.rows}
+    return {f"target_test_{figure}": getattr(split, figure) for figure in figures} | counts
 
 
 def liveness_warnings(
