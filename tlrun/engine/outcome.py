@@ -14,6 +14,7 @@ from tlrun.data.domain import Part
 from tlrun.data.evaluation_views import num_views
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
+from tlrun.metrics.classification import SplitMetrics
 from tlrun.run import Prediction, digest
 
 DEAD_GRADIENT = 1e-7
@@ -107,13 +108,8 @@ def summarise(
         "strategy": config.strategy.name,
         "data": config.data.name,
         "seed": config.seed,
-        "target_test_accuracy": target.accuracy,
-        "target_test_rows": len(engine.pair.parts["target_test"]),
-        "target_test_rows_labelled": target.rows,
+        **_target_test(target, len(engine.pair.parts["target_test"])),
         "source_test_accuracy": source.accuracy,
-        "target_test_macro_f1": target.macro_f1,
-        "target_test_loss": target.loss,
-        "target_test_calibration_error": target.calibration_error,
         "source_val_accuracy": splits["source_val"].accuracy,
         "target_val_accuracy": splits["target_val"].accuracy,
         "test_time_views": num_views(config.engine.test_time),
@@ -202,6 +198,13 @@ def _cost(engine: Engine) -> dict[str, Any]:
         "device": engine.runtime.device.type,
         "precision": engine.runtime.precision,
     }
+
+
+def _target_test(split: SplitMetrics, rows: int) -> dict[str, Any]:
+    """The figures of the target test split, and over how many of its rows they are."""
+    figures = ("accuracy", "macro_f1", "loss", "calibration_error")
+    counts = {"target_test_rows": rows, "target_test_rows_labelled": split.rows}
+    return {f"target_test_{figure}": getattr(split, figure) for figure in figures} | counts
 
 
 def liveness_warnings(
