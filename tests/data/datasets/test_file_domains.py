@@ -65,12 +65,15 @@ def test_a_folder_that_is_not_there_is_told_with_where_it_was_sought(
     (tmp_path / "file").touch()
     monkeypatch.chdir(elsewhere)
     assert message(lambda: load("folder")) == (
-        "data: root: must name the folder, absolute or below data.root, as in data.target.root=PATH; got null"
+        "data: root: must name the folder, as in data.target.root=./PATH, or below data.root without ./; got null"
     )
     assert message(lambda: load("folder", root="mine")) == (
         f"data: root: {tmp_path}/mine ('mine' below data.root={tmp_path}) is not there; "
-        f"there is one at {elsewhere}/mine: give that"
+        "there is one here: give ./mine"
     )
+    assert message(lambda: load("folder", root="./other")) == f"data: root: {elsewhere}/other is not there"
+    save_classes(elsewhere / "mine", 1)
+    assert load("folder", root="./mine").classes == ("cat", "dog", "owl")
     assert message(lambda: load("folder", root=f"{tmp_path}/file")) == f"data: root: {tmp_path}/file is no folder"
 
 
