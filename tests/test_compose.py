@@ -102,8 +102,9 @@ def test_misspelt_groups_options_keys_and_values_are_told_all_at_once() -> None:
         f"strategy=dan: no such strategy; did you mean dann? (choices: {STRATEGIES})",
         "stratgey=dann: unknown key; did you mean strategy?",
         "optim.lrr=1: unknown key; did you mean optim.lr?",
-        "data.extra: unknown key (allowed: source, target, image_size, channels, normalize, val_fraction, test_fraction, "
-        "source_rows, target_rows, target_labels, target_val_labels, source_label_noise, label_sets, root, cache_root, "
+        "data.extra: unknown key (allowed: source, target, protocol, image_size, channels, normalize, mean, std, "
+        "val_fraction, test_fraction, source_rows, target_rows, target_labels, target_val_labels, source_label_noise, "
+        "label_sets, fit, crop_fraction, interpolation, on_bad_image, cache, workers, root, cache_root, cache_gigabytes, "
         "download)",
         "optim.lr: must be a number, got 'abc'",
         "engine.precision: must be one of auto, fp32, bf16, fp16, got 'fp8'",
@@ -133,8 +134,8 @@ def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
 
 def test_keys_that_another_choice_would_have_say_what_is_chosen() -> None:
     assert problems("optim=sgd", "optim.alpha=3", "strategy=source_only", "strategy.weight=3") == [
-        "optim.alpha=3: unknown key with optim=sgd (keys of optim: weight_decay, label_smoothing, _target_, lr, momentum, "
-        "nesterov); a further argument of the optimizer is added with +optim.alpha=...",
+        "optim.alpha=3: unknown key with optim=sgd (keys of optim: weight_decay, decay_norms_and_biases, label_smoothing, "
+        "class_weights, effective_beta, _target_, lr, momentum, nesterov); a further argument of the optimizer is added with +optim.alpha=...",
         "strategy.weight=3: unknown key with strategy=source_only (keys of strategy: name)",
     ]
 

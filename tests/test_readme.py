@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tlrun.cli import main
 from tlrun.data import domain
 from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.split_domain import SplitDomain, split_domain
+from tlrun.verbs import VERBS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,12 +28,14 @@ SMALL = (
     *("pretrain.engine.steps_per_epoch=2", "pretrain.engine.batch_size=8", "device=cpu", "device.threads=1"),
     *("data.source_rows=200", "data.target_rows=200", "model=lenet"),
 )
+PHOTOS = ("model=lenet", "data.image_size=28", "data.crop_fraction=1", "model.weights=random")
 
 
 def test_the_tables_are_what_the_script_writes() -> None:
     with_tables = runpy.run_path(str(ROOT / "scripts" / "readme_tables.py"))["with_tables"]
     assert with_tables(README) == README
-    assert {"strategies", "pairs", "domains", "models"} == set(re.findall(r"<!-- tlrun list (\w+) -->", README))
+    shown = set(re.findall(r"<!-- tlrun list (\w+) -->", README))
+    assert shown == {"strategies", "pairs", "domains", "models", "augmentations"}
 
 
 def test_the_pictures_are_there() -> None:
@@ -48,6 +52,8 @@ def test_the_scripts_are_there() -> None:
 
 def few_rows(data: DomainData, **given: Any) -> SplitDomain:
     """The beginning of a domain, split as the whole of it would be."""
+    if not isinstance(data.train.x, np.ndarray):  # files, of which there are few
+        return split_domain(data, **given)
     test = Rows(data.test.x[:200], data.test.y[:200]) if data.test is not None else None
     return split_domain(replace(data, train=Rows(data.train.x[:2000], data.train.y[:2000]), test=test), **given)
 
@@ -64,6 +70,22 @@ def put_usps(folder: Path) -> None:
         (folder / name).write_bytes(bz2.compress("\n".join(lines).encode()))
 
 
+def put_photos(folder: Path, *, labelled: bool) -> None:
+    """Twenty small pictures of each of two classes, in folders of their own where they are labelled."""
+    for label, level in (("day", 200), ("night", 50)):
+        inside = folder / label if labelled else folder
+        inside.mkdir(parents=True, exist_ok=True)
+        for row in range(20):
+            pixels = np.random.default_rng(row).normal(level, 20, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(inside / f"{label}_{row}.png")
+
+
+def filled_in(arguments: list[str]) -> list[str]:
+    """The arguments with RUN made the name of the page's first run."""
+    run = next(iter(sorted(Path("outputs").glob("mnist_mnistm-dann-*"))), None)
+    return [argument.replace("outputs/RUN", str(run)) for argument in arguments]
+
+
 @pytest.mark.slow
 def test_every_command_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -74,13 +96,15 @@ def test_every_command_does_what_it_says(
     monkeypatch.setenv("TLRUN_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(domain, "split_domain", few_rows)
     put_usps(tmp_path / "data" / "usps")
+    put_photos(tmp_path / "photos", labelled=True)
+    put_photos(tmp_path / "unlabelled", labelled=False)
     assert len(COMMANDS) >= 12
     for command in COMMANDS:
-        arguments = shlex.split(command)[1:]
-        trains = arguments[0] not in ("list", "data", "doctor", "report")
-        if trains:
+        arguments = filled_in(shlex.split(command)[1:])
+        if arguments[0] not in VERBS:
             fewer = [re.sub(r"^seed=0,1,2$", "seed=0", argument) for argument in arguments]
-            arguments = [*fewer, *(each for each in SMALL if not command.endswith(f" {each}"))]
+            small = SMALL if "root=./photos" not in command else (*SMALL[:-3], *PHOTOS)
+            arguments = [*fewer, *(each for each in small if not command.endswith(f" {each}"))]
         code = main(arguments)
         said = capsys.readouterr()
         expected = (0, 1) if "run.require" in command or arguments[:2] == ["data", "check"] else (0,)

@@ -24,15 +24,17 @@ from tlrun.config import (
     Settings,
     StrategySettings,
 )
-from tlrun.run import RunError, RunFolder, save_checkpoint
+from tlrun.run import Prediction, RunError, RunFolder, save_checkpoint
 
 SETTINGS = """
 strategy: {name: dann, weight: 1, ramp: true}
-data: {image_size: 28, channels: 3, normalize: shared, mean: null, std: null, val_fraction: 0.1, test_fraction: 0.2, source_rows: null,
+data: {protocol: split, fit: crop, crop_fraction: 1, interpolation: bilinear, on_bad_image: stop, cache: none,
+  workers: null, image_size: 28, channels: 3, normalize: shared, mean: null, std: null, val_fraction: 0.1,
+  test_fraction: 0.2, source_rows: null,
   target_rows: 1000, target_labels: none, target_val_labels: 5, source_label_noise: 0, label_sets: closed,
   root: data, cache_root: null, download: false}
 model: {name: digits_cnn, weights: source, head: new, head_type: linear, hidden: 100, dropout: 0, bottleneck: null,
-  batch_norm: true}
+  weights_file: null, weights_root: null, download: false, batch_norm: true}
 optim: {_target_: torch.optim.SGD, lr: 0.01, weight_decay: 0, label_smoothing: 0.1, momentum: 0.9}
 schedule: {name: inverse_decay, warmup_fraction: 0, per_phase: false, power: 0.75}
 engine: {epochs: 10, steps_per_epoch: null, batch_size: 64, eval_batch_size: 512, accumulate: 1, clip_norm: null,
@@ -107,8 +109,8 @@ def summary(**values: Any) -> dict[str, Any]:
 
 def test_digest_of_a_known_experiment_stays() -> None:
     # A change here renames every finished run: raise NUMBERS_VERSION only when numbers move.
-    assert run.digest(experiment()) == "445ab03957"
-    assert run.run_name(experiment()) == "mnist_mnistm-dann-s0-445ab03957"
+    assert run.digest(experiment()) == "e691ca9703"
+    assert run.run_name(experiment()) == "mnist_mnistm-dann-s0-e691ca9703"
 
 
 def test_digest_takes_1_and_1_0_for_equal_and_true_for_another() -> None:
@@ -129,7 +131,7 @@ def test_digest_tells_large_seeds_apart() -> None:
 def test_digest_ignores_place_and_device_and_heeds_everything_else() -> None:
     config = experiment()
     digest = run.digest(config)
-    places = {"data.root", "data.download", "data.cache_root"}
+    places = {"data.root", "data.download", "data.cache_root", "data.cache", "data.workers"}
     heeded = set()
     for leaf in leaves(config):
         other = run.digest(changed(config, leaf, "something else"))
@@ -180,7 +182,7 @@ def write_everything(folder: RunFolder) -> None:
         for split in ("val", "test"):
             folder.write_confusion(domain, split, ["a"], [[1]])
     folder.write_summary(summary())
-    folder.write_predictions(["a"], rows=[0], labels=[0], probabilities=[[1.0]])
+    folder.write_predictions(["a"], [Prediction("test", 0, 0, [1.0])])
     save_checkpoint(folder.last, {"digest": "d"})
     save_checkpoint(folder.best, {"digest": "d"})
     folder.plots.mkdir()
@@ -270,11 +272,17 @@ def test_confusion_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_predictions_name_classes_and_leave_unknown_labels_blank(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_predictions(["0", "1"], rows=[4, 7], labels=[1, -1], probabilities=[[0.25, 0.75], [0.5, 0.5]])
+    known, unknown = Prediction("test", 4, 1, [0.25, 0.75]), Prediction("train", 7, -1, [0.5, 0.5])
+    folder.write_predictions(["0", "1"], [known, unknown])
     assert folder.predictions.read_text() == (
-        "row,label,prediction,confidence,probability_0,probability_1\n4,1,1,0.75,0.25,0.75\n7,,0,0.5,0.5,0.5\n"
+        "split,row,label,prediction,confidence,probability_0,probability_1\n"
+        "test,4,1,1,0.75,0.25,0.75\ntrain,7,,0,0.5,0.5,0.5\n"
     )
     assert folder.read_predictions()["label"].tolist() == ["1", ""]
+    folder.write_predictions(["0"], [Prediction("test", 4, 0, [1.0], "a/b.jpg")])
+    assert folder.predictions.read_text() == (
+        "split,row,path,label,prediction,confidence,probability_0\ntest,4,a/b.jpg,0,0,1.0,1.0\n"
+    )
 
 
 def test_summary_holds_its_fields_in_order_and_no_others(tmp_path: Path) -> None:

@@ -178,6 +178,11 @@ def read_table(path: Path) -> pandas.DataFrame:
     """What `write_table` wrote; blank numbers are NaN, blank words empty. Raises RunError when missing or damaged."""
     import pandas
 
+    return pandas.DataFrame(read_columns(path))
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """The same by column, without pandas."""
     lines = list(csv.reader(io.StringIO(read_bytes(path).decode(errors="replace"), newline="")))
     if not lines:
         raise damaged(path, "no header")
@@ -185,7 +190,7 @@ def read_table(path: Path) -> pandas.DataFrame:
     if any(len(row) != len(header) for row in rows):
         raise damaged(path, "a row is longer or shorter than the header")
     try:
-        return pandas.DataFrame({name: _values(name, [row[at] for row in rows]) for at, name in enumerate(header)})
+        return {name: _values(name, [row[at] for row in rows]) for at, name in enumerate(header)}
     except ValueError as error:
         raise damaged(path, str(error)) from error
 

@@ -46,6 +46,7 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
+       tlrun distance KEY=VALUE... | RUN    how far apart two domains are, before training and in a run's features
        tlrun predict RUN PATH...     what a finished run says of images, folders, patterns, lists: --output FILE (CSV),
                                      --top K, --domain source; the data of the run need not be there
        tlrun eval RUN [KEY=VALUE ...]
@@ -134,7 +135,8 @@ def help_text(folders: list[Path]) -> str:
         )
         for group in groups
     ]
-    return HELP.format(what=", ".join(KINDS), groups="\n".join(lines)).rstrip()
+    what = textwrap.fill(", ".join(KINDS), 80).replace("\n", "\n" + " " * 37)
+    return HELP.format(what=what, groups="\n".join(lines)).rstrip()
 
 
 def version_text() -> str:

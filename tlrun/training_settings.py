@@ -8,14 +8,33 @@ from pydantic import ConfigDict, Field
 
 from tlrun.settings import Count, HalfOpenFraction, Natural, NonNegative, OpenFraction, Positive, Settings
 
-Rule = Literal["last", "source_val", "target_val", "entropy", "information_maximisation", "oracle"]
+Rule = Literal[
+    "last",
+    "source_val",
+    "target_val",
+    "entropy",
+    "information_maximisation",
+    "bnm",
+    "snd",
+    "dev",
+    "iwv",
+    "nearest_source",
+    "feature_mmd",
+    "oracle",
+]
 
 RULES: dict[str, str] = {
     "last": "the weights of the last step; reads nothing",
     "source_val": "highest accuracy on the source validation rows",
     "target_val": "highest accuracy on the target validation rows whose labels were granted",
-    "entropy": "lowest mean entropy of the predictions on target validation rows; reads no label",
-    "information_maximisation": "entropy of the mean prediction less the mean entropy, on target validation rows; reads no label",
+    "entropy": "lowest mean entropy of the predictions on target validation rows (transductive: on all); reads no label",
+    "information_maximisation": "entropy of the mean prediction less the mean entropy, on the same rows; reads no label",
+    "bnm": "largest nuclear norm of the predictions on target validation rows (Cui et al. 2020); reads no label",
+    "snd": "densest soft neighbourhoods of target validation predictions (Saito et al. 2021); reads no label",
+    "dev": "source validation accuracy weighted to the target, with control variate (You et al. 2019)",
+    "iwv": "source validation accuracy weighted by the densities' ratio (Sugiyama et al. 2007)",
+    "nearest_source": "accuracy of the source validation rows nearest to target validation rows (Loog 2012)",
+    "feature_mmd": "smallest discrepancy between source and target validation features (Gretton et al. 2012); reads no label",
     "oracle": "highest accuracy on the target test rows: peeks at withheld labels, so it must be asked for by name",
 }
 """Every selection rule and what it reads; their code is `tlrun/engine/selection.py`."""

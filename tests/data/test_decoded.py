@@ -90,7 +90,7 @@ def test_a_damaged_row_is_decoded_again(opened: Open, decoded: list[str], caplog
     assert "row 7 fails its checksum and is decoded again" in caplog.text
     decoded.clear()
     assert torch.equal(rows.tensor()[7], rows.source.tensor()[7])
-    assert decoded == [rows.source.path(position) for position in range(24)]  # the source's alone
+    assert sorted(decoded) == sorted(map(rows.source.path, range(24)))  # the source's alone, in any order
 
 
 def test_a_cut_cache_is_made_again(opened: Open, decoded: list[str]) -> None:

@@ -437,6 +437,6 @@ def test_rule_that_reads_nothing_is_refused_before_the_first_step(
     with pytest.raises(ConfigError) as error:
         train(*SETTINGS, f"{setting}=entropy")
     assert error.value.problems == [
-        f"{setting}: entropy has no rows to read (lowest mean entropy of the predictions on target validation rows; "
-        "reads no label); name another rule"
+        f"{setting}: entropy has no rows to read (lowest mean entropy of the predictions on target validation rows "
+        "(transductive: on all); reads no label); name another rule"
     ]

@@ -10,13 +10,16 @@ import pytest
 from tlrun.config import RULES, Rule
 from tlrun.engine.selection import SCORES, Best, Evidence, Patience
 
-NOTHING = Evidence(0, None, None, None, None, None)
+NOTHING = Evidence(0, *[None] * (len(fields(Evidence)) - 1))
 READS = {
     "last": {"epoch"},
     "source_val": {"source_val_accuracy"},
     "target_val": {"granted_target_val_accuracy"},
     "entropy": {"entropy"},
-    "information_maximisation": {"information_maximisation"},
+    **{
+        rule: {rule}
+        for rule in ("information_maximisation", "bnm", "snd", "dev", "iwv", "nearest_source", "feature_mmd")
+    },
     "oracle": {"withheld_target_test_accuracy"},
 }
 
@@ -27,7 +30,7 @@ def test_every_rule_has_a_score_and_a_description() -> None:
 
 @pytest.mark.parametrize("rule", sorted(READS))
 def test_a_rule_reads_its_own_evidence_and_nothing_else(rule: Rule) -> None:
-    base = Evidence(1, 0.5, 0.5, 0.5, 0.5, 0.5)
+    base = Evidence(1, *[0.5] * (len(fields(Evidence)) - 1))
     for field in fields(Evidence):
         changed = SCORES[rule](replace(base, **{field.name: 2})) != SCORES[rule](base)
         assert changed == (field.name in READS[rule]), field.name

@@ -9,7 +9,14 @@ import pytest
 import scipy.stats
 import torch
 
-from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics, entropy, information_maximisation, largest_class_share
+from tlrun.metrics.label_free import (
+    LabelFree,
+    LabelFreeMetrics,
+    entropy,
+    information_maximisation,
+    largest_class_share,
+    nuclear_norm,
+)
 
 CPU = torch.device("cpu")
 ROWS, CLASSES = 60, 5
@@ -41,6 +48,23 @@ def test_information_maximisation_agrees_with_scipy(logits):
     assert float(information_maximisation(logits)) == pytest.approx(expected, rel=1e-12)
 
 
+def test_nuclear_norm_is_that_worked_out_by_hand():
+    sure = 1000 * torch.eye(2)
+    assert float(nuclear_norm(sure)) == pytest.approx(2 / 2)  # two singular values of 1 over two rows
+    assert float(nuclear_norm(sure[[0, 0, 0, 0]])) == pytest.approx(2 / 4)  # one of the root of 4
+    assert float(nuclear_norm(torch.zeros(4, 2))) == pytest.approx(2**0.5 / 4)  # one of the root of 8 / 4
+    assert float(nuclear_norm(sure[[0, 1, 0, 1]])) > float(nuclear_norm(sure[[0, 0, 0, 1]]))
+
+
+def test_nuclear_norm_agrees_with_numpy(logits):
+    p = scipy.special.softmax(logits.double().numpy(), axis=1)
+    assert float(nuclear_norm(logits)) == pytest.approx(np.linalg.norm(p, "nuc") / ROWS, rel=1e-9)
+
+
+def test_a_nuclear_norm_of_what_is_not_finite_is_not_a_number():
+    assert math.isnan(measure(torch.tensor([[math.nan, 1.0], [0.0, 1.0]])).nuclear_norm)
+
+
 def test_largest_class_share_agrees_with_numpy(logits):
     counts = np.bincount(logits.numpy().argmax(1))
     assert float(largest_class_share(logits)) == pytest.approx(counts.max() / ROWS)
@@ -52,6 +76,7 @@ def test_batches_give_the_figures_of_all_rows_together(logits, batch):
     assert result.rows == ROWS
     assert result.entropy == pytest.approx(float(entropy(logits)), rel=1e-12)
     assert result.information_maximisation == pytest.approx(float(information_maximisation(logits)), rel=1e-12)
+    assert result.nuclear_norm == pytest.approx(float(nuclear_norm(logits)), rel=1e-9)
     assert result.largest_class_share == pytest.approx(float(largest_class_share(logits)))
     assert result.largest_class == 0
 
@@ -59,7 +84,7 @@ def test_batches_give_the_figures_of_all_rows_together(logits, batch):
 def test_one_sure_class_throughout_scores_best_by_entropy_and_worst_by_information():
     logits = torch.zeros(20, CLASSES)
     logits[:, 3] = 1000
-    assert measure(logits) == LabelFree(20, 0.0, 0.0, 1.0, 3)
+    assert measure(logits) == LabelFree(20, 0.0, 0.0, pytest.approx(20**-0.5), 1.0, 3)
 
 
 def test_sure_and_even_predictions_score_best_by_both():
@@ -101,7 +126,7 @@ def test_without_rows_every_figure_is_none(batches):
     metrics = LabelFreeMetrics(3, CPU)
     for _ in range(batches):
         metrics.update(torch.zeros(0, 3))
-    assert metrics.result() == LabelFree(0, None, None, None, None)
+    assert metrics.result() == LabelFree(0, None, None, None, None, None)
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (3,)])

@@ -114,7 +114,7 @@ def test_json_holds_groups_runs_and_what_was_left_out(finished: Finished, tmp_pa
     sweep(finished)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "metrics.csv").touch()
-    content = json.loads(formats.json_text(*lines(tmp_path)))
+    content = json.loads(formats.json_text(*lines(tmp_path), []))
     assert (content["format"], len(content["runs"])) == (1, 6)
     assert [each["folder"] for each in content["left_out"]] == [str(tmp_path / "half")]
     dann = content["groups"][1]

@@ -326,3 +326,21 @@ def test_a_reader_who_closes_early_is_no_error(photo: RunFolder) -> None:
         assert process.stdout.readline().startswith(b"path")
         process.stdout.close()
         assert (process.wait(timeout=120), process.stderr.read()) == (0, b"")
+
+
+def test_an_interruption_while_a_reading_thread_starts_does_not_keep_the_process(photo: RunFolder) -> None:
+    """Threads that the pool does not know yet when the signal comes would be waited for without end."""
+    script = (
+        "import sys, threading\n"
+        "real = threading.Thread.start\n"
+        "def start(self):\n"
+        "    real(self)\n"
+        "    if self.name.startswith('tlrun-read'):\n"
+        "        raise KeyboardInterrupt\n"
+        "threading.Thread.start = start\n"
+        "from tlrun.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", script, "predict", str(photo.path), str(kept(photo)), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "interrupted\n")

@@ -56,6 +56,9 @@ class DecodedRows(RowStore):
     def positions_device(self) -> torch.device:
         return self.source.positions_device
 
+    def paths(self) -> list[str]:
+        return self.source.paths()
+
     def take(self, positions: Tensor) -> Tensor:
         numbers = self.source.numbers[positions.cpu().numpy()].tolist()
         out = torch.empty(len(numbers), *self.shape[1:], dtype=torch.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from tlrun.batch import Task
 from tlrun.build import component_class
-from tlrun.config import ConfigError, PairSettings
+from tlrun.config import ConfigError, FileDomainSettings, PairSettings
 from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
-from tlrun.data.measured import measured
+from tlrun.data.measured import figures_used, measured
 from tlrun.data.rows import RowStore
 from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, split_domain
 from tlrun.data.splits import Labels, RowNumbers
@@ -131,7 +132,7 @@ def make_pair(
 
 def load_domain(config: PairSettings, role: Role) -> DomainData:
     """One domain of the pair as it comes, in memory, all labels with it. Raises ConfigError."""
-    return _domain(config, role, find_places(config)).load()
+    return _loaded(config, role, find_places(config))
 
 
 def whereabouts(config: PairSettings, role: Role) -> str:
@@ -147,7 +148,18 @@ def _domain(config: PairSettings, role: Role, places: Places) -> Domain:
 
 
 def _load_split(config: PairSettings, role: Role, places: Places, *, keep_bad: bool) -> SplitDomain:
-    return split_domain(_domain(config, role, places).load(), role=role, config=config, keep_bad=keep_bad)
+    return split_domain(_loaded(config, role, places), role=role, config=config, keep_bad=keep_bad)
+
+
+def _loaded(config: PairSettings, role: Role, places: Places) -> DomainData:
+    """The rows of one domain; what is wrong with a user's own files is told under the key of the domain."""
+    domain = _domain(config, role, places)
+    if not isinstance(domain.config, FileDomainSettings):
+        return domain.load()
+    try:
+        return domain.load()
+    except ConfigError as error:
+        raise ConfigError(re.sub("^data: ", f"data.{role}: ", problem) for problem in error.problems) from error
 
 
 def _join(
@@ -165,13 +177,8 @@ def _join(
     parts = {part.name: part for part in made}
 
     domains = [domain for domain in (given, target) if domain is not None]
-    if config.normalize == "auto":
-        raise ValueError("data.normalize=auto must be named before data are read")
     figures = {domain.role: measured(domain, shape, config) for domain in domains}
-    common = dict.fromkeys(figures, figures[domains[0].role])
-    used = figures if config.normalize == "per_domain" else common
-    if config.normalize == "model":
-        used = dict.fromkeys(figures, published_statistics(config, shape))
+    used = figures_used(config, figures, common=figures[domains[0].role], shape=shape)
     statistics = {role: Statistics.of(*used[role], shape, device) for role in figures}
     labels: dict[Role, dict[str, int]] = {
         "source": {"training": len(source.splits["train"]), "selection": len(source.splits["val"])},
@@ -191,19 +198,6 @@ def _join(
         statistics={"source": statistics["target"], **statistics},
         unknown=_unknown(target, config),
     )
-
-
-def published_statistics(config: PairSettings, shape: Shape) -> tuple[list[float], list[float]]:
-    """Mean and std that `normalize=model` stands for. Raises ConfigError where the rows have other channels."""
-    assert config.mean is not None and config.std is not None, "named with the model's"
-    if len(shape) != 3:
-        raise ConfigError("data.normalize: model is for images, and the rows are features; set shared or per_domain")
-    if len(config.mean) not in (1, shape[0]):
-        raise ConfigError(
-            f"data.normalize: model has {len(config.mean)} channels and the images have {shape[0]}; "
-            f"set data.channels={len(config.mean)}, or data.normalize=shared"
-        )
-    return list(config.mean), list(config.std)
 
 
 def _unknown(target: SplitDomain, config: PairSettings) -> dict[str, RowNumbers]:
@@ -291,7 +285,9 @@ def _whole_parts(
     for name, positions in (("val", granted["val"]), ("test", left)):
         chosen = np.arange(len(positions)) if name == "val" else np.array([], dtype=np.int64)
         part = _part(f"target_{name}", "target", whole.take(positions), labels[positions], device, chosen)
-        parts.append(replace(part, index=torch.from_numpy(positions).to(device)))
+        everything = len(positions) == len(whole)  # then the rows need not be held twice
+        x = unlabelled.x if everything else part.x
+        parts.append(replace(part, x=x, index=torch.from_numpy(positions).to(device)))
     return [unlabelled, *(replace(part, judged_without_labels=True) for part in parts)]
 
 

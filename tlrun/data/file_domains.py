@@ -27,18 +27,23 @@ Labelled = tuple[str, str | None]
 
 
 def find_place(given: str | None, places: Places, *, what: Literal["folder", "file"], key: str) -> Path:
-    """The folder or file that a domain's setting names: absolute, or below the data root. Raises ConfigError."""
+    """The folder or file that a domain's setting names. Raises ConfigError.
+
+    As in a shell, what begins with `/`, `~`, `./` or `../` stands for itself; anything else lies below the data root.
+    """
     if given is None:
         raise ConfigError(
-            f"data: {key} must name the {what}, absolute or below data.root: data.target.{key}=PATH (or data.source)"
+            f"data: {key}: must name the {what}, as in data.target.{key}=./PATH, or below data.root without ./; got null"
         )
-    path = places.root / Path(given).expanduser()
+    from_here = given.startswith(("./", "../")) or given in (".", "..")
+    path = (Path() if from_here else places.root).joinpath(Path(given).expanduser()).absolute()
     if path.is_dir() if what == "folder" else path.is_file():
         return path
     found = f"is no {what}" if path.exists() else "is not there"
     here = Path(given).expanduser().absolute()
-    hint = f"; there is one at {here}: give that" if path != here and here.exists() else ""
-    where = "" if Path(given).expanduser().is_absolute() else f" ({given!r} below data.root={places.root})"
+    hint = f"; there is one here: give ./{given}" if path != here and here.exists() else ""
+    below_root = not from_here and not Path(given).expanduser().is_absolute()
+    where = f" ({given!r} below data.root={places.root})" if below_root else ""
     raise ConfigError(f"data: {key}: {path}{where} {found}{hint}")
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import PIL
 
-from tlrun.config import PairSettings
+from tlrun.config import ConfigError, PairSettings
 from tlrun.data.cache import Arrays, cached_arrays
 from tlrun.data.datasets.base import find_places
 from tlrun.data.opened import file_reading
-from tlrun.data.split_domain import SplitDomain
+from tlrun.data.split_domain import Role, SplitDomain
 from tlrun.data.transforms import Figures, Shape, measure, measure_sample
 
 
@@ -39,3 +40,27 @@ def measured(domain: SplitDomain, shape: Shape, config: PairSettings) -> Figures
     }
     kept = cached_arrays(find_places(config).cache, "statistics", inputs=inputs, make=make)
     return kept["mean"].tolist(), kept["std"].tolist()
+
+
+def figures_used(
+    config: PairSettings, figures: Mapping[Role, Figures], *, common: Figures, shape: Shape
+) -> Mapping[Role, Figures]:
+    """What each domain is normalised by, as `config.normalize` says; figures: each domain's own."""
+    if config.normalize == "auto":
+        raise ValueError("data.normalize=auto must be named before data are read")
+    if config.normalize == "per_domain":
+        return figures
+    return dict.fromkeys(figures, published_statistics(config, shape) if config.normalize == "model" else common)
+
+
+def published_statistics(config: PairSettings, shape: Shape) -> tuple[list[float], list[float]]:
+    """Mean and std that `normalize=model` stands for. Raises ConfigError where the rows have other channels."""
+    assert config.mean is not None and config.std is not None, "named with the model's"
+    if len(shape) != 3:
+        raise ConfigError("data.normalize: model is for images, and the rows are features; set shared or per_domain")
+    if len(config.mean) not in (1, shape[0]):
+        raise ConfigError(
+            f"data.normalize: model has {len(config.mean)} channels and the images have {shape[0]}; "
+            f"set data.channels={len(config.mean)}, or data.normalize=shared"
+        )
+    return list(config.mean), list(config.std)

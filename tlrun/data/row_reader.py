@@ -46,9 +46,8 @@ class RowReader:
         if height != width:
             found = "x".join(map(str, image.shape[:2]))
             raise BadImage(path, f"is {found} pixels, and images of the run's domain are {height}x{width}")
-        assert self.config.interpolation != "auto"  # a run's settings have it named
         picture = Image.fromarray(image[..., 0] if stored == 1 else image)
-        return fit_image(picture, size=height, fit=self.config.fit, interpolation=self.config.interpolation)
+        return fit_image(picture, size=height, fit=self.config.fit, interpolation=self.config.resampling)
 
     def read_ahead(self, paths: Iterable[str], *, threads: int | None, ahead: int) -> Iterator[Pixels | BadImage]:
         """Every path's image in order, or why there is none; up to `ahead` are read before they are asked for."""
@@ -66,5 +65,4 @@ class RowReader:
         x = np.stack(images)
         if self.files is not None:
             return torch.from_numpy(x)
-        assert self.config.image_size != "auto"  # a run's settings have it named
-        return fit(x, np.arange(len(x)), size=self.config.image_size, channels=self.config.channels)
+        return fit(x, np.arange(len(x)), size=self.config.side, channels=self.config.channels)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -74,6 +74,10 @@ class RowStore(ABC):
     @abstractmethod
     def to(self, device: torch.device) -> RowStore:
         """The same rows for that device."""
+
+    def paths(self) -> list[str] | None:
+        """The file that each row is; None where rows are no files."""
+        return None
 
     def start(self, positions: Tensor) -> Callable[[], Tensor]:
         """Begins to take rows; what is returned waits for them."""
@@ -161,6 +165,9 @@ class FileRows(RowStore):
     def path(self, position: int) -> str:
         return self.files.path(int(self.numbers[position]))
 
+    def paths(self) -> list[str]:
+        return [self.files.path(number) for number in self.numbers.tolist()]
+
     def take(self, positions: Tensor) -> Tensor:
         return self.start(positions)()
 
@@ -227,7 +234,21 @@ def reading_pool(workers: int | None) -> ThreadPoolExecutor:
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     _forget_pools_in_forked_children()
-    return ThreadPoolExecutor(threads, thread_name_prefix="tlrun-read")
+    return _Pool(threads, thread_name_prefix="tlrun-read")
+
+
+class _Pool(ThreadPoolExecutor):
+    """A pool of threads that Ctrl-C cannot leave waiting for ever."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except KeyboardInterrupt:
+            # It may have come between the start of a thread and its entry among those that are told to end with the
+            # process; the process would wait for that thread.
+            self.shutdown(wait=False, cancel_futures=True)
+            _pool.cache_clear()
+            raise
 
 
 @functools.cache

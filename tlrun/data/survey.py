@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,14 +37,14 @@ def survey(x: RowStore, *, is_image: bool, what: str) -> Survey:
     if isinstance(x, FileRows):
         return _survey_files(x, what)
     values = x.tensor().numpy()
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), math.prod(values.shape[1:]))
     one_value = flat.max(1) == flat.min(1) if is_image and len(flat) else np.zeros(len(flat), dtype=bool)
     return Survey(row_digests(values), one_value, {})
 
 
 def row_digests(x: NDArray[Any]) -> NDArray[np.uint64]:
     """A number (N,) for each row of x (N, ...): equal rows have equal numbers, and others almost surely have not."""
-    rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    rows = np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:]))
     return np.array([_digest(row.data) for row in rows], dtype=np.uint64)
 
 

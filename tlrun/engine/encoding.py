@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -68,10 +68,12 @@ class Encoding:
 
     Rows are encoded in inference mode, in the run's precision, in the batches of an evaluation, each domain with its
     own batch statistics where the strategy keeps such: so that what follows sees the bits it would see without it.
+    between_blocks: told the part's name, the rows done and how many there are; may raise to stop, and nothing is lost.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, between_blocks: Callable[[str, int, int], None]) -> None:
         self.engine = engine
+        self.between_blocks = between_blocks
         self.cache = find_places(engine.config.data).cache
 
     def encode(self, phase: Phase, *, training: Sequence[str], evaluated: Sequence[str]) -> EncodedParts:
@@ -132,7 +134,7 @@ class Encoding:
                 encoded = engine.strategy.encode_prefix(examples.x, part.domain, stage)
             yield encoded.x
             done += len(examples)
-            engine.between_blocks(part.name, start + done, len(part))
+            self.between_blocks(part.name, start + done, len(part))
         seconds = time.monotonic() - began
         if seconds > TOLD_SECONDS:
             log.info("encoded %s once: %d rows in %.1f s, %.0f rows/s", part.name, done, seconds, done / seconds)

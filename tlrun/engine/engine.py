@@ -193,6 +193,11 @@ class Engine:
         there = {kind: len(self.pair.parts[KINDS[kind]]) > 0 for kind in asked}
         return tuple(kind for kind, need in asked.items() if need != "unused" and there[kind])
 
+    @property
+    def phases_on_target_labels(self) -> tuple[str, ...]:
+        """The names of the phases that learn from target labels."""
+        return tuple(each.phase.name for each in self.plan.stretches if "target" in self._kinds(each))
+
     def _first_row(self, kind: str) -> Examples | None:
         """One row of a kind, as a batch; None where there is none."""
         part = self.pair.parts[KINDS[kind]]
@@ -211,13 +216,14 @@ class Engine:
         if stretch.phase.encode_once:
             self._charge(training=False)
             before = self.state.seconds
-            opened = Encoding(self).encode(stretch.phase, training=training, evaluated=EVALUATION_PARTS)
+            encoding = Encoding(self, between_blocks=self._between_blocks)
+            opened = encoding.encode(stretch.phase, training=training, evaluated=EVALUATION_PARTS)
             self._charge(training=False)
             self.state.encode_seconds += self.state.seconds - before
         self.parts = opened.parts
         return opened
 
-    def between_blocks(self, name: str, done: int, count: int) -> None:
+    def _between_blocks(self, name: str, done: int, count: int) -> None:
         """Between two blocks of rows being encoded: the display, a signal that came. What is encoded stays."""
         self.display.encoding(name, done, count)
         if self.interrupts.requested:

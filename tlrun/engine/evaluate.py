@@ -15,6 +15,7 @@ from tlrun.config import Rule
 from tlrun.data.domain import Part
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.selection import Evidence
+from tlrun.engine.validation import Sample, enough, validate
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics
 from tlrun.run import EVALUATION_PARTS
@@ -27,21 +28,28 @@ Batches = Callable[[Part], Iterable[Examples]]
 class Evaluation:
     """One look at a model: figures by split, the label-free ones, target val accuracy where labels were granted.
 
-    The label-free ones are of target val, or of the whole target where the protocol is transductive.
+    The label-free ones are of target val, or of the whole target where the protocol is transductive. samples: of source
+    val with labels and of those target rows without, what the validators compare.
     """
 
     splits: Mapping[str, SplitMetrics]
     label_free: LabelFree
     granted_target_val_accuracy: float | None
+    samples: tuple[Sample, Sample]
 
     def evidence(self, epoch: int) -> Evidence:
-        """What the selection rules may read of it; only the oracle's field comes from withheld labels."""
+        """What the selection rules may read of it; only the oracle's field comes from withheld labels.
+
+        The validators are computed here, so that an evaluation that chooses nothing does not pay for them.
+        """
         return Evidence(
             epoch=epoch,
             source_val_accuracy=self.splits["source_val"].accuracy,
             granted_target_val_accuracy=self.granted_target_val_accuracy,
             entropy=self.label_free.entropy,
             information_maximisation=self.label_free.information_maximisation,
+            bnm=self.label_free.nuclear_norm,
+            **asdict(validate(*self.samples)),
             withheld_target_test_accuracy=self.splits["target_test"].accuracy,
         )
 
@@ -73,6 +81,7 @@ class Evaluator:
         splits: dict[str, SplitMetrics] = {}
         label_free = LabelFreeMetrics(self.num_classes, self.runtime.device)
         granted = self._metrics()
+        source, target = Sample(len(parts["source_val"])), Sample(_rows_without_labels(parts))
         for name in EVALUATION_PARTS:
             part = parts[name]
             metrics = self._metrics()
@@ -80,7 +89,10 @@ class Evaluator:
             for examples, output in self.outputs(part):
                 assert examples.y is not None
                 metrics.update(output.logits, examples.y)
+                if name == "source_val":
+                    source.add(output, examples.y)
                 if part.judged_without_labels:
+                    target.add(output, None)
                     label_free.update(output.logits)
                 if name == "target_val":
                     assert part.granted is not None
@@ -90,8 +102,9 @@ class Evaluator:
             splits[name] = metrics.result()
         if parts["target_granted"].judged_without_labels:
             for _, output in self.outputs(parts["target_granted"]):
+                target.add(output, None)
                 label_free.update(output.logits)
-        return Evaluation(splits, label_free.result(), granted.result().accuracy)
+        return Evaluation(splits, label_free.result(), granted.result().accuracy, (source, target))
 
     def accuracy(self, part: Part) -> float | None:
         """Accuracy on one split alone; None where it has no rows."""
@@ -129,6 +142,10 @@ class Evaluator:
         return ClassificationMetrics(self.num_classes, self.runtime.device)
 
 
+_LABEL_FREE: tuple[Rule, ...] = ("entropy", "information_maximisation", "bnm")
+_COMPARING: tuple[Rule, ...] = ("dev", "iwv", "nearest_source", "feature_mmd")
+
+
 def mean_output(outputs: Sequence[Output]) -> Output:
     """The mean of several outputs on the same rows: of the features, and of the probabilities, given as their logarithm."""
     logits = torch.stack([output.logits.log_softmax(dim=1) for output in outputs]).logsumexp(dim=0)
@@ -140,12 +157,13 @@ def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
     """How many rows each selection rule would read in an evaluation of these parts; `last` reads none."""
     granted = parts["target_val"].granted
     assert granted is not None
-    without_labels = sum(len(part) for part in parts.values() if part.judged_without_labels)
+    source, without_labels = int(_has_class(parts["source_val"]).sum()), _rows_without_labels(parts)
     return {
-        "source_val": int(_has_class(parts["source_val"]).sum()),
+        "source_val": source,
         "target_val": int((_has_class(parts["target_val"]) & granted).sum()),
-        "entropy": without_labels,
-        "information_maximisation": without_labels,
+        **dict.fromkeys(_LABEL_FREE, without_labels),
+        "snd": enough(without_labels),
+        **dict.fromkeys(_COMPARING, enough(min(source, without_labels))),
         "oracle": int(_has_class(parts["target_test"]).sum()),
     }
 
@@ -153,6 +171,11 @@ def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
 def labelled_rows(parts: Mapping[str, Part]) -> dict[str, int]:
     """How many rows of each evaluation part have a label of the task."""
     return {name: int(_has_class(parts[name]).sum()) for name in EVALUATION_PARTS}
+
+
+def _rows_without_labels(parts: Mapping[str, Part]) -> int:
+    """How many rows the rules without labels read."""
+    return sum(len(part) for part in parts.values() if part.judged_without_labels)
 
 
 def _has_class(part: Part) -> Tensor:

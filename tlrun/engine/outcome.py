@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ DEAD_GRADIENT = 1e-7
 """A transfer term whose gradient norm at the features never exceeds this did nothing."""
 SEPARABLE_ACCURACY = 0.99
 """A discriminator that ends above this still tells nearly every row's domain."""
+
+RISEN = 1.1
+"""A target loss that ends above its lowest by more than this factor rose; less is the noise of small splits."""
 
 
 def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
@@ -56,9 +60,10 @@ def _predictions(part: Part, output: Output, split: str) -> list[Prediction]:
     assert part.rows is not None
     labels = [-1] * len(part) if part.y is None else part.y.tolist()
     probabilities = output.logits.softmax(dim=1).tolist()
+    paths: Sequence[str | None] = part.x.paths() or [None] * len(part)
     return [
-        Prediction(split, row, label, shares)
-        for row, label, shares in zip(part.rows.tolist(), labels, probabilities, strict=True)
+        Prediction(split, row, label, shares, path)
+        for row, label, shares, path in zip(part.rows.tolist(), labels, probabilities, paths, strict=True)
     ]
 
 
@@ -127,17 +132,45 @@ def summarise(
         "discriminator_accuracy": discriminator[-1] if discriminator else None,
         "largest_class_share": evaluation.label_free.largest_class_share,
         **likeness,
-        "warnings": [
-            *state.warnings,
-            *liveness_warnings(
-                engine.pair.task,
-                gradients=state.gradients,
-                discriminator_accuracy=discriminator[-1] if discriminator else None,
-                largest_class=evaluation.label_free.largest_class,
-                largest_class_share=evaluation.label_free.largest_class_share,
-            ),
-        ],
+        "warnings": [*state.warnings, *_warnings(engine, evaluation)],
     }
+
+
+def _warnings(engine: Engine, evaluation: Evaluation) -> list[str]:
+    """What the last epochs and the selected model show that a reader of the summary should know."""
+    state = engine.state
+    discriminator = [row["discriminator_accuracy"] for row in state.rows if "discriminator_accuracy" in row]
+    tuned = engine.phases_on_target_labels if state.source_test_accuracy_before is not None else ()
+    return [
+        *liveness_warnings(
+            engine.pair.task,
+            gradients=state.gradients,
+            discriminator_accuracy=discriminator[-1] if discriminator else None,
+            largest_class=evaluation.label_free.largest_class,
+            largest_class_share=evaluation.label_free.largest_class_share,
+        ),
+        *rising_loss_warnings([row for row in state.rows if row["phase"] in tuned]),
+    ]
+
+
+def rising_loss_warnings(rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence where the target's loss rose while target labels were learnt from; rows: of these epochs.
+
+    It did where the last loss on target val (on target test where val has no labels) is more than RISEN times the
+    lowest. It may rise while accuracy does not fall: predictions that are wrong become surer.
+    """
+    for split in ("target_val", "target_test"):
+        losses = [(row[f"{split}_loss"], row["epoch"]) for row in rows if row.get(f"{split}_loss") is not None]
+        if losses:
+            (lowest, best), (last, end) = min(losses), losses[-1]
+            if last <= RISEN * lowest:
+                return []
+            name = split.replace("_", " ")
+            return [
+                f"rising: while fine-tuning, the {name} loss rose from {lowest:.3f} (epoch {best}) to {last:.3f} "
+                f"(epoch {end}); by the field's rule of thumb stop earlier, lower optim.lr, or open fewer stages"
+            ]
+    return []
 
 
 def cost(engine: Engine, pretrain_seconds: float | None) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from tlrun.config import RULES, ConfigError, ExperimentConfig, Rule
 class Evidence:
     """What an evaluation offers to the rules; None where there is nothing to read.
 
-    granted_target_val_accuracy counts only rows whose labels were granted for selection. entropy and
-    information_maximisation read the target validation rows without labels. withheld_target_test_accuracy is for the
-    oracle alone.
+    granted_target_val_accuracy counts only rows whose labels were granted for selection. entropy,
+    information_maximisation, bnm and snd read the target validation rows without labels; dev, iwv, nearest_source and
+    feature_mmd those and the source validation rows, whose labels all but feature_mmd read. withheld_target_test_accuracy is for
+    the oracle alone.
     """
 
     epoch: int
@@ -23,6 +24,12 @@ class Evidence:
     granted_target_val_accuracy: float | None
     entropy: float | None
     information_maximisation: float | None
+    bnm: float | None
+    snd: float | None
+    dev: float | None
+    iwv: float | None
+    nearest_source: float | None
+    feature_mmd: float | None
     withheld_target_test_accuracy: float | None
 
 
@@ -36,12 +43,18 @@ SCORES: dict[Rule, Callable[[Evidence], float | None]] = {
     "target_val": lambda evidence: evidence.granted_target_val_accuracy,
     "entropy": lambda evidence: _negative(evidence.entropy),
     "information_maximisation": lambda evidence: evidence.information_maximisation,
+    "bnm": lambda evidence: evidence.bnm,
+    "snd": lambda evidence: evidence.snd,
+    "dev": lambda evidence: evidence.dev,
+    "iwv": lambda evidence: evidence.iwv,
+    "nearest_source": lambda evidence: evidence.nearest_source,
+    "feature_mmd": lambda evidence: evidence.feature_mmd,
     "oracle": lambda evidence: evidence.withheld_target_test_accuracy,
 }
 """Each rule's score of an evaluation: higher is better, None cannot be chosen."""
 
 
-READS_LABELS: frozenset[Rule] = frozenset({"source_val", "target_val", "oracle"})
+READS_LABELS: frozenset[Rule] = frozenset({"source_val", "target_val", "dev", "iwv", "nearest_source", "oracle"})
 
 
 def check_rules(asked: Mapping[str, Rule | None], rows: Mapping[Rule, int]) -> None:

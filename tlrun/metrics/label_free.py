@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,18 @@ def information_maximisation(logits: Tensor) -> Tensor:
     return _entropy(probabilities.mean(0)) - _entropy(probabilities).mean()
 
 
+def nuclear_norm(logits: Tensor) -> Tensor:
+    """Nuclear norm of the matrix of predictions over its rows, in (0, sqrt(min(N, C) / N)]; logits (N, C), N > 0.
+
+    Cui et al. 2020 (arXiv:2003.12237, eq. 11, whose loss is its negative), batch nuclear-norm maximisation; as a
+    validator Musgrave et al. 2022 (arXiv:2208.07360). High where rows are predicted surely and classes evenly: both a
+    large Frobenius norm and a high rank raise it. Returns a scalar.
+    """
+    probabilities = _probabilities(logits)
+    norm: Tensor = torch.linalg.matrix_norm(probabilities.cpu(), ord="nuc")
+    return norm / len(logits)
+
+
 def largest_class_share(logits: Tensor) -> Tensor:
     """Share of rows predicted as the most frequent class, in [1 / C, 1]; logits (N, C), N > 0, to a scalar."""
     counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
@@ -39,7 +52,7 @@ def largest_class_share(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LabelFree:
-    """The three figures over a split's rows, and the class that most of them were predicted as; without rows, None.
+    """The figures over a split's rows, and the class that most of them were predicted as; without rows, None.
 
     Of equally frequent classes largest_class is the first.
     """
@@ -47,6 +60,7 @@ class LabelFree:
     rows: int
     entropy: float | None
     information_maximisation: float | None
+    nuclear_norm: float | None
     largest_class_share: float | None
     largest_class: int | None
 
@@ -63,6 +77,7 @@ class LabelFreeMetrics:
         self._dtype = sum_dtype(device)
         self._entropy = torch.zeros((), dtype=self._dtype, device=device)
         self._probabilities = torch.zeros(num_classes, dtype=self._dtype, device=device)
+        self._products = torch.zeros(num_classes, num_classes, dtype=self._dtype, device=device)
         self._counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
 
     @torch.no_grad()
@@ -74,21 +89,30 @@ class LabelFreeMetrics:
         self._rows += len(logits)
         self._entropy += _entropy(probabilities).sum()
         self._probabilities += probabilities.sum(0)
+        self._products += probabilities.T @ probabilities
         self._counts.index_add_(0, logits.argmax(1), torch.ones(len(logits), dtype=torch.int64, device=logits.device))
 
     def result(self) -> LabelFree:
         """The figures of all rows so far; the one point that waits for the device."""
         if not self._rows:
-            return LabelFree(0, None, None, None, None)
+            return LabelFree(0, None, None, None, None, None)
         mean_entropy = float(self._entropy) / self._rows
         counts = self._counts.tolist()
         return LabelFree(
             rows=self._rows,
             entropy=mean_entropy,
             information_maximisation=float(_entropy(self._probabilities / self._rows)) - mean_entropy,
+            nuclear_norm=self._nuclear_norm() / self._rows,
             largest_class_share=max(counts) / self._rows,
             largest_class=counts.index(max(counts)),
         )
+
+    def _nuclear_norm(self) -> float:
+        """The sum of the singular values of all rows' predictions: the roots of the eigenvalues of their products."""
+        if not self._products.isfinite().all():  # as the other figures then are; the decomposition would raise
+            return math.nan
+        eigenvalues = torch.linalg.eigvalsh(self._products.cpu())
+        return float(eigenvalues.clamp(min=0).sqrt().sum())
 
 
 def _probabilities(logits: Tensor) -> Tensor:

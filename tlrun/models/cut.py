@@ -94,9 +94,19 @@ def cut(
     stages: dict[str, nn.Module] = {}
     places: dict[str, str] = {}
     for name, piece in gather(network, found).items():
-        stages[name] = fx.GraphModule(network, piece.graph())
+        stages[name] = _stage(network, piece)
         places |= dict.fromkeys(piece.holders(network), name)
     return Cut(stages, Names(places, classifier, left_out), _width(shapes[found[-1].exit]))
+
+
+def _stage(network: nn.Module, piece: Piece) -> fx.GraphModule:
+    """A module that runs the piece; its parts have their names in the network."""
+    stage = fx.GraphModule(network, piece.graph())
+    saved = network.state_dict().keys()
+    for name in [name for name, _ in stage.named_buffers() if name not in saved]:
+        owner, _, last = name.rpartition(".")
+        stage.get_submodule(owner)._non_persistent_buffers_set.add(last)  # fx makes buffers of their own persistent
+    return stage
 
 
 def follow(network: nn.Module) -> fx.Graph | None:
@@ -297,7 +307,8 @@ def gather(network: nn.Module, found: Sequence[Piece]) -> dict[str, Piece]:
         pooled = any(isinstance(module, POOLING) for _, module in piece.modules(network)) or (pooled and not modules)
     named: dict[str, Piece] = {}
     for piece in stages:
-        first = next(iter(piece.holders(network)), WHOLE)
+        learning = [name for name, module in piece.modules(network) if _size(module)]
+        first = next(iter([*learning, *piece.holders(network)]), WHOLE)
         container, _, last = first.rpartition(".")
         name = f"{container.rpartition('.')[2]}_{last}" if last.isdigit() else last
         name = name if named else "stem" if len(stages) > 1 else WHOLE

@@ -45,9 +45,9 @@ class Timm(Backbone):
 
         @property
         def input_spec(self) -> InputSpec:
-            from tlrun.models.timm import input_spec
+            from tlrun.models import timm
 
-            return input_spec(self.arch)
+            return timm.input_spec(self.arch)
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         shape = image_shape(shape, model=config.arch, channels=3)
@@ -173,6 +173,7 @@ def find_weights(arch: str, config: ModelSettings) -> Path:
 
 
 def find_on_hugging_face(published: Any, config: ModelSettings, names: list[str]) -> Path:
+    """As `find_weights`, of a repository there; names: what the file may be called in `model.weights_root`."""
     hub = importlib.import_module("huggingface_hub")
     repository, _, revision = published.hf_hub_id.partition("@")
     files = [published.hf_hub_filename] if published.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]

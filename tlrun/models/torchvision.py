@@ -47,9 +47,9 @@ class Torchvision(Backbone):
 
         @property
         def input_spec(self) -> InputSpec:
-            from tlrun.models.torchvision import input_spec
+            from tlrun.models import torchvision
 
-            return input_spec(self.arch)
+            return torchvision.input_spec(self.arch)
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         shape = image_shape(shape, model=config.arch, channels=3)
@@ -131,6 +131,6 @@ def build(arch: str, shape: tuple[int, int, int]) -> nn.Module:
         options[argument] = shape[1] if argument == "image_size" else shape[1:]
     try:
         network: nn.Module = models().get_model(arch, weights=None, **options)
-    except (ValueError, RuntimeError) as error:
+    except (AssertionError, ValueError, RuntimeError) as error:  # each family refuses in its own way
         raise size_refused(arch, shape, spec, str(error).partition("\n")[0]) from error
     return network

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tlrun.report.collect import Collection
+from tlrun.report.selection_rules import Judged
 from tlrun.report.tables import FIGURES, Line, Table
 from tlrun.report.verdicts import CONFIDENCE, MARGIN, Verdict
 
@@ -58,8 +59,9 @@ def csv_text(lines: Sequence[Line]) -> str:
     return buffer.getvalue()
 
 
-def json_text(lines: Sequence[Line], collection: Collection) -> str:
-    """Everything: groups with their figures and verdicts, the runs they are made of, and what was left out."""
+def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Judged]) -> str:
+    """Everything: groups with their figures and verdicts, the runs they are made of, what each selection rule would
+    have chosen (`strategy` null: over all of them), and what was left out."""
     content = {
         "format": FORMAT,
         "groups": [_nested(line) for line in lines],
@@ -68,6 +70,7 @@ def json_text(lines: Sequence[Line], collection: Collection) -> str:
              **{name: run.figure(name) for name in FIGURES}}
             for run in collection.runs
         ],
+        "selection_rules": [asdict(each) for each in judged],
         "left_out": [{"folder": str(each.path), "reason": each.reason} for each in collection.left_out],
     }  # fmt: skip
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARE = len("probability")
-NARROWEST = 12
-"""A column of paths is not made narrower than this, whatever the terminal is."""
+NARROWEST = 20
+"""A column of paths is not made narrower than this, whatever the terminal is; one of classes has 8 at least."""
 
 
 class GuessTable:
@@ -28,10 +28,14 @@ class GuessTable:
     """
 
     def __init__(self, classes: Sequence[str], told: Sequence[str], *, guesses: int, width: int | None) -> None:
-        self.classes = [printable(name) for name in classes]
         self.guesses = min(guesses, len(classes))
-        self.name_width = max(5, *map(columns_of, self.classes))
-        others = 2 + self.name_width + 2 + SHARE + (self.guesses - 1) * (2 + self.name_width + 2 + len("100.0 %"))
+        names = [printable(name) for name in classes]
+        self.name_width = max(5, *map(columns_of, names))
+        beside = 2 + 2 + SHARE + (self.guesses - 1) * (2 + 2 + len("100.0 %"))  # what is neither a path nor a class
+        if width is not None:
+            self.name_width = min(self.name_width, max(8, (width - NARROWEST - beside) // self.guesses))
+        self.classes = [shortened(name, self.name_width) for name in names]
+        others = beside + self.guesses * self.name_width
         widest = max([len("path"), *(columns_of(printable(each)) for each in told)])
         self.path_width = widest if width is None else min(widest, max(NARROWEST, width - others))
 

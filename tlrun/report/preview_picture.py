@@ -46,7 +46,7 @@ def draw(previews: list[Preview], path: Path) -> bool:
         planes = figure.subplots(1, len(previews), sharex=True, sharey=True, squeeze=False)[0]
         for plane, each in zip(planes, previews, strict=True):
             _scatter(plane, each)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
     return True
 
 

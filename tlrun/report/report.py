@@ -13,14 +13,18 @@ from tlrun.report import formats
 from tlrun.report.collect import collect
 from tlrun.report.groups import Group, group
 from tlrun.report.planar import is_planar, svc_lines
+from tlrun.report.selection_rules import judge, rule_table
 from tlrun.report.tables import Line, line_of, tables
 
 
-def report(paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | None) -> None:
+def report(
+    paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | None, rules_by_strategy: bool = False
+) -> None:
     """Reports on all finished runs under `paths`.
 
     wanted: format (csv, markdown, latex, json) -> file, `-` for standard output, where the tables for people are shown
-    otherwise. plots: the folder for the pictures, None for no pictures. What is left out or goes wrong with a picture
+    otherwise. plots: the folder for the pictures, None for no pictures. rules_by_strategy: the selection rules also for
+    each strategy apart. What is left out or goes wrong with a picture
     is told on standard error. Raises ConfigError where there is no run, RunError where a file cannot be written.
     """
     collection = collect(paths)
@@ -28,10 +32,12 @@ def report(paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | No
         print(f"left out {each.path}: {each.reason}", file=sys.stderr)
     groups = group(collection.runs)
     lines = _lines(groups)
-    shown = tables(lines)
+    judged = judge(collection.runs)
+    rules = rule_table(judged, by_strategy=rules_by_strategy)
+    shown = [*tables(lines), *([rules] if rules else [])]
     texts = {
         "csv": lambda: formats.csv_text(lines),
-        "json": lambda: formats.json_text(lines, collection),
+        "json": lambda: formats.json_text(lines, collection, judged),
         "markdown": lambda: formats.markdown(shown),
         "latex": lambda: formats.latex(shown),
     }

@@ -119,10 +119,10 @@ def _table(title: str, lines: Sequence[Line], cells: Callable[[Line], dict[str, 
         row |= {key: shown(line.differs[key]) if key in line.differs else "" for key in keys} | cells(line)
         columns = tuple(row)
         rows.append(tuple(row.values()))
-    return _without_blank(Table(title, columns, tuple(rows), 2 + len(keys) + words))
+    return without_blank(Table(title, columns, tuple(rows), 2 + len(keys) + words))
 
 
-def _without_blank(table: Table) -> Table:
+def without_blank(table: Table) -> Table:
     """Without the columns in which no row says anything."""
     kept = [at for at in range(len(table.columns)) if any(row[at] for row in table.rows)]
     rows = tuple(tuple(row[at] for at in kept) for row in table.rows)

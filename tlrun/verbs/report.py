@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="run folders, or folders that hold some")
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="for the pictures (report/)")
     parser.add_argument("--no-plots", action="store_true", help="tables alone")
+    parser.add_argument("--rules", action="store_true", help="the selection rules for each strategy apart, too")
     for name in FORMATS:
         parser.add_argument(f"--{name}", metavar="FILE", help="the tables in this format; - prints them")
     chosen = parser.parse_args(arguments)
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     from tlrun.report.report import report
 
     try:
-        report(chosen.paths, wanted, plots=None if chosen.no_plots else chosen.out)
+        report(chosen.paths, wanted, plots=None if chosen.no_plots else chosen.out, rules_by_strategy=chosen.rules)
     except files.RunError as error:  # a table cannot be written
         print(error, file=sys.stderr)
         return 1

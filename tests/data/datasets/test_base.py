@@ -51,10 +51,11 @@ def test_rows_are_images_or_features() -> None:
 
 
 def test_a_label_without_a_class_is_refused() -> None:
-    for wrong in (-1, 2):
-        with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.1$"):
+    assert DomainData(("a", "b"), Rows(images(2), labels(0, -1)), None, "made up").train.y[1] == -1
+    for wrong in (-2, 2):
+        with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.1, or be -1"):
             DomainData(("a", "b"), Rows(images(2), labels(0, wrong)), None, "made up")
-    with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.1$"):
+    with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.1, or be -1"):
         DomainData(("a", "b"), Rows(images(2), labels(0, 1)), Rows(images(1), labels(2)), "made up")
 
 

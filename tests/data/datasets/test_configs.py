@@ -23,6 +23,7 @@ from tlrun.data.datasets.list import List
 from tlrun.data.datasets.mnist import Mnist
 from tlrun.data.datasets.mnistm import MnistM
 from tlrun.data.datasets.moons import Moons
+from tlrun.data.datasets.photo_set import SETS, PhotoSetDomain
 from tlrun.data.datasets.svhn import Svhn
 from tlrun.data.datasets.synthetic_digits import SyntheticDigits
 from tlrun.data.datasets.toy_gaussians import ToyGaussians
@@ -45,7 +46,13 @@ DOMAINS: dict[str, type[DomainSettings]] = {
     "folder": Folder.Config,
     "csv": Csv.Config,
     "list": List.Config,
+    "photo_set": PhotoSetDomain.Config,
 }
+PHOTOS = {
+    *("amazon", "dslr", "webcam"),
+    *(f"{name}_{part}" for name, published in SETS.items() if name != "office31" for part in published.parts),
+}
+"""The domains of the published sets of photographs, which share one class."""
 PAIRS = {
     "mnist_mnistm": ("mnist", "mnistm"),
     "mnist_usps": ("mnist", "usps"),
@@ -57,7 +64,17 @@ PAIRS = {
     "moons": ("moons", "moons"),
     "svhn_mnist": ("svhn", "mnist"),
     "synthetic_mnist": ("synthetic_digits", "mnist"),
+    "folders": ("folder", "folder"),
+    "visda2017": ("photo_set", "photo_set"),
+    **{
+        f"office31_{source}_{target}": ("photo_set", "photo_set")
+        for source in SETS["office31"].parts
+        for target in SETS["office31"].parts
+        if source != target
+    },
 }
+FREE = {"pair", "office31", "office_home", "domainnet", "pacs", "image_clef"}
+"""Pairs that leave their domains open."""
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -68,7 +85,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     monkeypatch.delenv("TLRUN_DATA", raising=False)
     monkeypatch.delenv("TLRUN_CACHE", raising=False)
     (tmp_path / "only_data.yaml").write_text(
-        f"defaults:\n  - model: digits_cnn\n  - augment: none\n  - data: mnist_mnistm\n  - _self_\nhydra:\n  searchpath: ['file://{CONFIGS}']\n"
+        f"defaults:\n  - strategy: dann\n  - model: digits_cnn\n  - augment: none\n  - data: mnist_mnistm\n  - _self_\nhydra:\n  searchpath: ['file://{CONFIGS}']\n"
     )
 
     def composed(*overrides: str) -> dict[str, Any]:
@@ -90,22 +107,23 @@ def domain(node: dict[str, Any]) -> DomainSettings:
 
 
 def test_every_file_is_tested_here() -> None:
-    assert {path.stem for path in CONFIGS.glob("domain/*.yaml")} == set(DOMAINS)
-    assert {path.stem for path in CONFIGS.glob("data/*.yaml")} == {*PAIRS, "pair"}
+    assert {path.stem for path in CONFIGS.glob("domain/*.yaml")} == set(DOMAINS) - {"photo_set"} | PHOTOS
+    assert {path.stem for path in CONFIGS.glob("data/*.yaml")} == {*PAIRS, *FREE, "folder"}
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_pair_composes_and_types(node: Compose, name: str) -> None:
     data = node(f"data={name}")
     pair = typed(data)
+    assert pair.source is not None
     assert (pair.source.name, pair.target.name) == PAIRS[name]
     assert data.keys() == PairSettings.model_fields.keys()
 
 
-@pytest.mark.parametrize("name", DOMAINS)
+@pytest.mark.parametrize("name", sorted((DOMAINS.keys() - {"photo_set"}) | PHOTOS))
 def test_every_domain_holds_every_field(node: Compose, name: str) -> None:
     data = node("data=pair", f"domain@data.source={name}", f"domain@data.target={name}")
-    assert data["source"].keys() == DOMAINS[name].model_fields.keys()
+    assert data["source"].keys() == DOMAINS["photo_set" if name in PHOTOS else name].model_fields.keys()
     assert typed(data).source == typed(data).target
 
 
@@ -149,6 +167,14 @@ def test_pairs_grant_no_target_label_and_fetch_nothing(node: Compose) -> None:
         pair = typed(node(f"data={name}"))
         assert (pair.target_labels == "none") == (name != "toy_gaussians")
         assert (pair.target_val_labels, pair.download) == ("none", False)
+
+
+def test_one_folder_grants_all_its_labels_and_has_no_source_unless_one_is_named(node: Compose) -> None:
+    data = node("data=folder")
+    assert data["source"] is None
+    pair = PairSettings(**{**data, "target": domain(data["target"])})
+    assert (pair.target_labels, pair.target_val_labels, pair.protocol) == ("all", "all", "split")
+    assert node("data=folder", "domain@data.source=webcam")["source"]["part"] == "webcam"
 
 
 def test_places_come_from_the_environment(node: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

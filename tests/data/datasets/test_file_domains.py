@@ -65,7 +65,7 @@ def test_a_folder_that_is_not_there_is_told_with_where_it_was_sought(
     (tmp_path / "file").touch()
     monkeypatch.chdir(elsewhere)
     assert message(lambda: load("folder")) == (
-        "data: root must name the folder, absolute or below data.root: data.target.root=PATH (or data.source)"
+        "data: root: must name the folder, absolute or below data.root, as in data.target.root=PATH; got null"
     )
     assert message(lambda: load("folder", root="mine")) == (
         f"data: root: {tmp_path}/mine ('mine' below data.root={tmp_path}) is not there; "
