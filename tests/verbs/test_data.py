@@ -112,7 +112,10 @@ def test_prepare_says_what_is_there_and_where_it_came_from(data: Run, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("shw",), "tlrun data: argument what: invalid choice: 'shw' (choose from 'show', 'check', 'prepare', 'cache')\n"),
+        (
+            ("shw",),
+            "tlrun data: argument what: invalid choice: 'shw' (choose from 'show', 'check', 'prepare', 'cache')\n",
+        ),
         ((), "tlrun data: the following arguments are required: what\n"),
         (("show", "data=mnist_usp"), "data=mnist_usp: no such pair; did you mean mnist_usps? (choices: "),
         (("show", "data.rot=1"), "data.rot=1: unknown key; did you mean data.root?"),

@@ -68,8 +68,7 @@ def test_a_folder_that_is_not_there_is_told_with_where_it_was_sought(
         "data: root: must name the folder, as in data.target.root=./PATH, or below data.root without ./; got null"
     )
     assert message(lambda: load("folder", root="mine")) == (
-        f"data: root: {tmp_path}/mine ('mine' below data.root={tmp_path}) is not there; "
-        "there is one here: give ./mine"
+        f"data: root: {tmp_path}/mine ('mine' below data.root={tmp_path}) is not there; there is one here: give ./mine"
     )
     assert message(lambda: load("folder", root="./other")) == f"data: root: {elsewhere}/other is not there"
     save_classes(elsewhere / "mine", 1)
