@@ -109,6 +109,28 @@ def test_evaluation_behind_the_frozen_stages_has_the_bits_of_the_whole_model(
     np.testing.assert_array_equal(*shares)
 
 
+@pytest.mark.parametrize("strategy", ["dann", "mmd"])
+def test_an_adaptation_above_frozen_stages_encodes_once_and_is_the_same_run(
+    strategy: str, train: Train, cache: Path, encodings: list[int]
+) -> None:
+    # Every row above the statistics of its own domain, which frozen stages keep as they were loaded.
+    settings = (
+        *(*DIGITS, f"strategy={strategy}", "model.weights=random", "model.bottleneck=8", "strategy.train=head"),
+        f"data.cache_root={cache}",
+    )
+    once, plain = train(*settings), train(*settings, "strategy.encode_once=false")
+    assert once.read_config()["strategy"]["encode_once"] is True
+    assert encodings and plain.read_summary()["encode_seconds"] == 0.0
+    shares = [folder.read_predictions().filter(like="probability_").to_numpy() for folder in (once, plain)]
+    np.testing.assert_allclose(*shares, atol=1e-5)
+
+
+def test_an_augmented_adaptation_is_not_encoded_once(train: Train, encodings: list[int]) -> None:
+    settings = ("strategy=mmd", "model.weights=random", "model.bottleneck=8", "strategy.train=head", "augment=light")
+    assert train(*DIGITS, *settings).read_config()["strategy"]["encode_once"] is False
+    assert encodings == []
+
+
 def test_maps_of_a_lower_stage_come_back_as_they_were(train: Train, cache: Path, encodings: list[int]) -> None:
     settings = ("strategy=fine_tune", "strategy.train=last_k", "strategy.last_k=1", "strategy.encode_once=true")
     first = train(*at(cache, *settings))

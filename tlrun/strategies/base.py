@@ -146,6 +146,7 @@ def adaptation_phases(
         share=1.0 - share,
         turns=turns,
         reads=("source", "unlabelled"),
+        encode_once=bool(config.encode_once),
     )
     return (*phases, Phase(FINETUNE, share, train=("model.*",), reads=("target",))) if share else phases
 
