@@ -64,7 +64,9 @@ def test_real_weights_know_the_sample_photographs(pretrained, photograph, kind):
         shares = pretrained[0]((x[None] / 255 - 0.5) / 0.5).logits.softmax(1)[0]
     categories = published_weights("resnet18").meta["categories"]
     assert categories[int(shares.argmax())] == kind
-    assert float(shares.max()) == pytest.approx({PALACE: 0.30, DAISY: 0.32}[kind], abs=0.1)  # by how a photograph is shrunk
+    assert float(shares.max()) == pytest.approx(
+        {PALACE: 0.30, DAISY: 0.32}[kind], abs=0.1
+    )  # by how a photograph is shrunk
 
 
 @pytest.mark.parametrize("size", [(64, 64), (61, 47), (32, 33)])
@@ -87,7 +89,9 @@ def test_initial_values_spread_as_timms(make):
     network, model = timm.create_model("tf_efficientnet_lite0"), make("efficientnet_lite0", (3, 32, 32))
     for name, theirs in network.named_parameters():
         if name.endswith("conv_dw.weight") or name == "conv_head.weight":
-            stage = model.backbone.names.places[next(p for p in model.backbone.names.places if name.startswith(f"{p}."))]
+            stage = model.backbone.names.places[
+                next(p for p in model.backbone.names.places if name.startswith(f"{p}."))
+            ]
             mine = model.backbone.get_parameter(f"stages.{stage}.{name}")
             assert mine.std().item() == pytest.approx(theirs.std().item(), rel=0.2), name
 
