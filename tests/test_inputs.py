@@ -25,7 +25,7 @@ LITE = "model=efficientnet_lite0"
     ],
 )
 def test_normalisation_is_the_models_where_its_published_weights_are_the_start(config, overrides, normalize):
-    data = name_choices(config(*overrides)).data
+    data = name_choices(config("data=mnist_usps", "data.channels=3", *overrides)).data
     assert data.normalize == normalize
     assert (data.mean, data.std) == ((HALF, HALF) if normalize == "model" else (None, None))
 
@@ -54,7 +54,7 @@ def test_a_model_without_published_weights_has_no_inputs_to_give(config):
 
 
 def test_departures_from_what_the_weights_were_trained_on_are_told(config):
-    assert departures(name_choices(config(LITE, "data.image_size=224"))) == []
+    assert departures(name_choices(config(LITE, "data=mnist_usps", "data.channels=3", "data.image_size=224"))) == []
     assert departures(name_choices(config())) == []
     assert departures(name_choices(config(LITE, "data.normalize=shared"))) == [
         "the model sees images of 28 pixels a side, its weights were trained on 224",
