@@ -17,11 +17,12 @@ from tlrun.environment import environment
 def test_environment_names_versions_machine_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = environment(command="tlrun seed=1", device="cpu", threads=2, weights=None)
+    found = environment(command="tlrun seed=1", device="cpu", threads=2, weights=None, origin="random")
     assert found["git"] is None
     assert found["versions"]["python"] == sys.version.split()[0]
     assert found["versions"]["torch"] == torch.__version__
     assert (found["command"], found["device"], found["threads"], found["weights"]) == ("tlrun seed=1", "cpu", 2, None)
+    assert found["weights_origin"] == "random"
     assert found["processor"]
     assert json.loads(json.dumps(found)) == found
 
@@ -37,7 +38,7 @@ def test_environment_tells_the_commit_and_whether_files_differ(tmp_path: Path, m
         return subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     def revision() -> Any:
-        return environment(command="", device="cpu", threads=1, weights=None)["git"]
+        return environment(command="", device="cpu", threads=1, weights=None, origin="random")["git"]
 
     git("init")
     assert revision() is None

@@ -14,8 +14,8 @@ from typing import Any
 PACKAGES = ("tlrun", "torch", "torchvision", "hydra-core", "omegaconf", "pydantic", "numpy", "albumentations")
 
 
-def environment(*, command: str, device: str, threads: int, weights: str | None) -> dict[str, Any]:
-    """The content of environment.json, as plain values; weights is the hash of the starting weights, None if random."""
+def environment(*, command: str, device: str, threads: int, weights: str | None, origin: str) -> dict[str, Any]:
+    """The content of environment.json, as plain values; weights is the hash of the starting weights, None if random; origin says where they came from."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -31,6 +31,7 @@ def environment(*, command: str, device: str, threads: int, weights: str | None)
         "device": device,
         "threads": threads,
         "weights": weights,
+        "weights_origin": origin,
     }
 
 

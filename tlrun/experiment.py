@@ -83,8 +83,9 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
     folder.write_data_card({**pair.card, "departures_from_model_input": departures(config)})
+    start, device_name = engine.weights, engine.runtime.describe()
     folder.write_environment(
-        environment(command=command, device=engine.runtime.describe(), threads=threads, weights=engine.weights_hash)
+        environment(command=command, device=device_name, threads=threads, weights=start.sha256, origin=start.origin)
     )
     engine.fit()
     finish(engine, pretrain_seconds=source.summary["seconds"] if source else None)
@@ -113,7 +114,7 @@ def build_engine(
     kind = component_class("strategy", config.strategy.name)
     strategy = kind(config.strategy, model, pair.task, label_smoothing=config.optim.label_smoothing).to(device)
     precision: Precision = config.engine.precision  # type: ignore[assignment]  # name_machine has named it
-    return Engine(config, strategy, pair, folder, Runtime(device, precision), weights_hash=weights.sha256)
+    return Engine(config, strategy, pair, folder, Runtime(device, precision), weights=weights)
 
 
 def untrained(config: ExperimentConfig) -> ExperimentConfig:

@@ -45,7 +45,7 @@ CLASS_COLUMNS = ("epoch", "domain", "split", "class", "rows", "accuracy", "preci
 FILES = {
     "config.yaml": "the resolved configuration, every `auto` named",
     "command.txt": "the command that started the run, or resumed it last",
-    "environment.json": "versions, git revision, machine, device, threads, hash of the starting weights",
+    "environment.json": "versions, git revision, machine, device, threads, starting weights: origin and hash",
     "data.json": "the data card: rows per class and split, sizes, statistics, origin, fingerprint",
     "metrics.csv": "a row an epoch: losses, figures per domain and split, selection scores, rate, speed",
     "classes.csv": "a row per epoch, domain, split and class: rows, accuracy, precision, F1",

@@ -169,6 +169,7 @@ def prepare(settings: list[str]) -> tuple[Any, Any, Any, Any]:
 
 def work_engine(settings: list[str]) -> None:
     from tlrun.engine.engine import Engine
+    from tlrun.models.zoo import LoadedWeights
     from tlrun.run import RunFolder
 
     config, pair, strategy, runtime = prepare(settings)
@@ -176,7 +177,7 @@ def work_engine(settings: list[str]) -> None:
     clock = Clock(strategy.parameters())
     strategy.after_step = lambda progress: clock.step()
     with folder.lock(wait=False):
-        Engine(config, strategy, pair, folder, runtime, weights_hash=None).fit()
+        Engine(config, strategy, pair, folder, runtime, weights=LoadedWeights("random", None, ())).fit()
 
 
 def network_of(config: Any) -> Any:

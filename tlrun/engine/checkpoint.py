@@ -152,7 +152,7 @@ class Checkpoints:
         engine = self.engine
         return {
             "data fingerprint": engine.pair.fingerprint,
-            "starting weights": engine.weights_hash,
+            "starting weights": engine.weights.sha256,
             "device": engine.runtime.device.type,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),

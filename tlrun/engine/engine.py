@@ -33,6 +33,7 @@ from tlrun.engine.single_rows import check_single_rows
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, check_weights, gradient_norm
 from tlrun.layers.ema import EmaCopy, warmed_up
+from tlrun.models.zoo import LoadedWeights
 from tlrun.run import EVALUATION_PARTS, RunFolder, metrics_columns
 from tlrun.strategies.base import Part as TrainingPart
 from tlrun.strategies.base import Strategy, Turn
@@ -62,10 +63,10 @@ class Engine:
         folder: RunFolder,
         runtime: Runtime,
         *,
-        weights_hash: str | None,
+        weights: LoadedWeights,
     ) -> None:
         settings = config.engine
-        self.weights_hash = weights_hash
+        self.weights = weights
         self.config, self.strategy, self.pair, self.folder, self.runtime = (config, strategy, pair, folder, runtime)
         longest = max(len(pair.parts["source_train"]), len(pair.parts["target_unlabelled"]))
         steps = settings.steps_per_epoch or math.ceil(longest / (settings.batch_size * settings.accumulate))
