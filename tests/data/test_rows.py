@@ -20,7 +20,8 @@ from tlrun.data.datasets.base import DomainData, Places
 from tlrun.data.datasets.folder import Folder
 from tlrun.data.domain import DomainPair, make_pair
 from tlrun.data.images import read_image
-from tlrun.data.rows import FileRows, Held, in_order
+from tlrun.data.reading import in_order
+from tlrun.data.rows import FileRows, Held
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.data.transforms import crop_centre, measure, to_batch
 from tlrun.files import RunError

@@ -174,7 +174,7 @@ def test_best_checkpoint_of_another_step_is_not_taken_for_the_one_chosen(
     stopped: RunFolder, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first_epochs = stopped.best.read_bytes()
-    monkeypatch.setattr(Checkpoints, "_save_best", lambda self: stopped.best.write_bytes(first_epochs))
+    monkeypatch.setattr(Checkpoints, "_save_best", lambda *_: stopped.best.write_bytes(first_epochs))
     with pytest.raises(RunError) as error:
         train(*SETTINGS)
     assert str(error.value) == f"{stopped.best} is of step 4, the run chose step 12; {STARTS_OVER}"
@@ -401,10 +401,10 @@ class _Plateaus(Strategy):
 @pytest.mark.parametrize(
     ("metric", "text"),
     [
-        ("target_val", "target_val has no rows to read (highest accuracy on the target validation rows whose labels "
+        ("target_val", "target_val has no labelled rows to read (highest accuracy on the target validation rows whose labels "
                        "were granted); name another rule"),
         ("target_vall", "there is no rule 'target_vall'; allowed are last, source_val, target_val, entropy, "
-                        "information_maximisation, oracle"),
+                        "information_maximisation, bnm, snd, dev, iwv, nearest_source, feature_mmd, oracle"),
     ],
 )  # fmt: skip
 def test_plateau_on_a_rule_that_reads_nothing_is_refused_before_the_first_step(

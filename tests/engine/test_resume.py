@@ -247,11 +247,11 @@ def test_best_checkpoint_lost_with_its_write_is_made_from_the_last(
     train(*settings, root="whole")
     count, save = itertools.count(1), Checkpoints._save_best
 
-    def save_or_crash(self: Checkpoints) -> None:
+    def save_or_crash(self: Checkpoints, moving: dict[str, Any]) -> None:
         # Of the first epoch, then again while that is mended, of the second epoch and of the last.
         if next(count) in (1, 2, 4, 6):
             raise CrashError
-        save(self)
+        save(self, moving)
 
     monkeypatch.setattr(Checkpoints, "_save_best", save_or_crash)
     for _ in range(4):

@@ -22,7 +22,8 @@ from tlrun.config import ConfigError
 from tlrun.data.cache import locked, mark_used, writing_under
 from tlrun.data.image_files import Listing, progress
 from tlrun.data.images import BadImage, ImageFiles
-from tlrun.data.rows import FileRows, Reading, RowStore, bad_image_error, in_order, reading_pool
+from tlrun.data.reading import in_order, reading_pool
+from tlrun.data.rows import FileRows, Reading, RowStore, bad_image_error
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tlrun.config import ConfigError
 from tlrun.data.cache import Arrays, cached_arrays
 from tlrun.data.images import BadImage, ImageFiles, read_image
-from tlrun.data.rows import in_order
+from tlrun.data.reading import in_order
 from tlrun.data.splits import sample
 
 log = logging.getLogger(__name__)

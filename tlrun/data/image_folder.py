@@ -15,7 +15,7 @@ from pathlib import Path
 from tlrun.config import ConfigError
 from tlrun.data.file_domains import SPLIT_NAMES, Labelled, SplitName, some
 from tlrun.data.images import is_image_name
-from tlrun.data.rows import in_order
+from tlrun.data.reading import in_order
 
 CLUTTER = {"__macosx", "@eadir", "lost+found"}
 """Folders that systems leave behind, beside hidden ones."""

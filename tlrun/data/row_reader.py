@@ -14,7 +14,7 @@ from torch import Tensor
 from tlrun.config import PairSettings
 from tlrun.data.images import BadImage, fit_image, read_whole
 from tlrun.data.opened import file_reading
-from tlrun.data.rows import in_order
+from tlrun.data.reading import in_order
 from tlrun.data.transforms import Shape, fit
 
 Pixels = NDArray[np.uint8]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tlrun.data.image_files import progress
 from tlrun.data.images import BadImage, image_size
-from tlrun.data.rows import FileRows, Reading, RowStore, in_order
+from tlrun.data.reading import in_order
+from tlrun.data.rows import FileRows, Reading, RowStore
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def test_choices_within_a_nested_domain_are_named_before_a_run_is(
         (("+data.target.of.size=3",), "data.target.of.size: unknown key (allowed: name)"),
         (
             ("domain@data.target.of=degraded", "data.target.of.of.name=moon"),
-            "data.target.of.of.name: there is no 'moon'; did you mean moons? (choices: degraded, digits, ",
+            "data.target.of.of.name: there is no 'moon'; did you mean moons? (choices: csv, degraded, digits, ",
         ),
     ],
     ids=["severe", "none", "kind", "field", "name", "key", "twice"],
