@@ -229,7 +229,8 @@ def test_mistakes_start_nothing(tlrun: Callable[..., tuple[int, str, str]], runs
     [
         (("lst",), "lst: no such verb; did you mean list?\n"),
         (("list", "stratgies"), "list stratgies: no such list; did you mean strategies? (choices: domains, pairs, "
-                                "strategies, models, optimizers, schedules, experiments, rules)\n"),
+                                "strategies, models, optimizers, schedules, augmentations, mixings, "
+                                "experiments, rules)\n"),
         (("list", "a", "b"), "tlrun list: unrecognized arguments: b\n"),
         (("--cfg",), "tlrun: argument --cfg/-c: expected one argument\n"),
         (("-m", "--cfg", "job"), "--cfg and --info show one run; leave -m out\n"),

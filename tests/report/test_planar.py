@@ -53,7 +53,7 @@ def test_the_svc_is_trained_on_source_rows_and_on_granted_target_rows(root: Path
         for name, found in expected.items():
             test = parts["target_test"]
             model = SVC().fit(parts[name].x.tensor().numpy(), parts[name].y.numpy())
-            found.append(float(np.mean(model.predict(test.x.numpy()) == test.y.numpy())))
+            found.append(float(np.mean(model.predict(test.x.tensor().numpy()) == test.y.numpy())))
     assert direct.figures["target_test_accuracy"].mean == pytest.approx(np.mean(expected["source_train"]))
     assert scratch.figures["target_test_accuracy"].mean == pytest.approx(np.mean(expected["target_granted"]))
     assert expected["target_granted"][0] > expected["source_train"][0] + 0.1

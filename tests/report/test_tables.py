@@ -71,7 +71,8 @@ mnist_usps  source_only  2   2.0 ± 0.0      1000          300
 mnist_usps  dann         2  10.5 ± 0.7      1000          300
 mnist_usps  target_only  2   2.0 ± 0.0      1000          300
 
-gap closed: (run - source_only) / (target_only - source_only); improvement: (run - source_only) / source_only
+gap closed: (run - source_only) / (target_only - source_only), where data.protocol=split;
+improvement: (run - source_only) / source_only
 adaptation: against source_only; transfer: against scratch with the same target labels; paired over n common seeds:
 difference in points [95% t interval]; equal: the interval lies within ±0.5
 """

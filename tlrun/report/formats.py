@@ -20,7 +20,8 @@ FORMAT = 1
 """The format that the JSON states."""
 
 NOTES = (
-    "gap closed: (run - source_only) / (target_only - source_only), under data.protocol=split; improvement: (run - source_only) / source_only",
+    "gap closed: (run - source_only) / (target_only - source_only), where data.protocol=split;",
+    "improvement: (run - source_only) / source_only",
     "adaptation: against source_only; transfer: against scratch with the same target labels; paired over n common seeds:",
     f"difference in points [{CONFIDENCE:.0%} t interval]; equal: the interval lies within ±{100 * MARGIN:g}",
 )
