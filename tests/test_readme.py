@@ -26,7 +26,7 @@ COMMANDS = [line.split("  #")[0].strip() for line in README.splitlines() if line
 SMALL = (
     *("engine.epochs=2", "engine.steps_per_epoch=2", "engine.batch_size=8", "pretrain.engine.epochs=1"),
     *("pretrain.engine.steps_per_epoch=2", "pretrain.engine.batch_size=8", "device=cpu", "device.threads=1"),
-    *("data.source_rows=200", "data.target_rows=200", "model=lenet"),
+    *("data.source_rows=200", "data.target_rows=200", "model=digits_cnn"),
 )
 PHOTOS = ("model=lenet", "data.image_size=28", "data.crop_fraction=1", "model.weights=random")
 

@@ -132,7 +132,7 @@ def test_raw_inputs_are_what_was_drawn_and_large_images_are_averaged_down(
     parts = choose_parts(pair, "test", rows=50, with_labels=True)
     space = raw_inputs(pair, parts)
     assert space.source.x.shape == (50, 2) and space.granted is space.target
-    drawn = {tuple(row) for row in pair.parts["source_test"].x.double().tolist()}
+    drawn = {tuple(row) for row in pair.parts["source_test"].x.tensor().double().tolist()}
     assert {tuple(row) for row in space.source.x.tolist()} <= drawn
 
 
