@@ -134,6 +134,7 @@ def test_digest_ignores_place_and_device_and_heeds_everything_else() -> None:
     config = experiment()
     digest = run.digest(config)
     places = {"data.root", "data.download", "data.cache_root", "data.cache", "data.workers", "data.cache_gigabytes"}
+    places |= {"model.weights_root", "model.download"}
     heeded = set()
     for leaf in leaves(config):
         other = run.digest(changed(config, leaf, "something else"))

@@ -241,3 +241,7 @@ def test_a_method_has_the_same_colour_in_every_picture_of_its_pair(
     curve = drawn["mnist_usps-curves-2"].axes[0].lines[0].get_color()
     bar = drawn["mnist_usps-bars"].axes[0].patches[8].get_facecolor()
     assert matplotlib.colors.to_rgba(curve) == bar == matplotlib.colors.to_rgba(style.METHODS[8 % 6])
+
+
+def test_few_rows_of_many_features_are_embedded_too() -> None:
+    assert embed(np.random.default_rng(0).normal(size=(8, 80)).astype(np.float32)).shape == (8, 2)

@@ -85,7 +85,9 @@ def embed(features: NDArray[np.float32]) -> NDArray[np.float32]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    if features.shape[1] > 50:  # as the paper does, section 4.2: distances in 50 dimensions cost less and say the same
+    if (
+        min(features.shape) > 50
+    ):  # as the paper does, section 4.2: distances in 50 dimensions cost less and say the same
         features = PCA(50, random_state=0).fit_transform(features)
     perplexity = min(30.0, (len(features) - 1) / 3)
     # Half of scikit-learn's iterations and a coarser tree: half the time, and 5 % more divergence on 2 x 1,000 digits.
