@@ -135,6 +135,14 @@ def composed(request: Request) -> dict[str, Any]:
     return _values(request, _plan_one(request, types=False))
 
 
+def choices_alone(request: Request, group: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The plain values of each of these choices of a group, composed by itself: in a third of a whole config's time."""
+    with _composer(request) as composer:
+        load = composer.hydra.config_loader.load_configuration
+        nodes = [load(config_name=f"{group}/{name}", overrides=[], run_mode=RunMode.RUN) for name in names]
+        return [resolved(node)[group] for node in nodes]
+
+
 def _plan_one(request: Request, *, types: bool = True) -> Plan:
     planned = plan(request, types=types)
     if planned.multirun:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tlrun import listing
-from tlrun.compose import Request, plan, settings
+from tlrun.build import typed_pair
+from tlrun.compose import Request, choices_alone, composed, settings
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.verbs import Parser
 
-NAME = 17
+NAME = 24
 """The width of the first column."""
 
 
@@ -82,11 +83,12 @@ def _domains(config_dir: str | None, rest: list[str]) -> Iterator[tuple[str, str
     folders = [listing.config_folder(), *([Path(config_dir)] if config_dir else [])]
     names = list(listing.options("domains", folders))
     places = [override for override in rest if override.startswith(("data.root=", "data.cache_root="))]
-    each = ("data=pair", "domain@data.target=mnist", f"domain@data.source={','.join(names)}", "data.download=false")
-    jobs = plan(Request((*each, *places), multirun=True, config_dir=config_dir)).here
-    for name, job in zip(names, jobs, strict=True):
+    fixed = ("data=pair", "domain@data.source=mnist", "domain@data.target=mnist", "data.download=false")
+    pair = composed(Request((*fixed, *places), config_dir=config_dir))["data"]
+    nodes = choices_alone(Request((), config_dir=config_dir), "domain", names)
+    for name, node in zip(names, nodes, strict=True):
         try:
-            found = whereabouts(job.settings.data, "source")
+            found = whereabouts(typed_pair({**pair, "source": node}), "source")
         except ConfigError as error:
             found = f"missing: {'; '.join(error.problems)}"
         yield name, found
