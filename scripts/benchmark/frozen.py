@@ -61,7 +61,7 @@ def described(folder: Path, images: Path, *overrides: str) -> ExperimentConfig:
         *("model=efficientnet_lite0", "strategy=feature_extract", f"engine.epochs={EPOCHS}"),
         *(f"data.cache_root={folder / 'cache'}", f"run.root={folder / 'outputs'}", f"engine.batch_size={BATCH}"),
     )
-    return settings(Request((*asked, *overrides)))
+    return name_choices(settings(Request((*asked, *overrides))))
 
 
 def network(config: ExperimentConfig, shape: tuple[int, ...], classes: tuple[str, ...]) -> TransferModel:
@@ -122,7 +122,7 @@ def rate(images: int) -> None:
     """In turns: some blocks as a run encodes them, then as many ready images through the bare backbone."""
     with tempfile.TemporaryDirectory(prefix="tlrun-benchmark-") as name, torch.inference_mode():
         folder = Path(name)
-        config, device = name_machine(name_choices(described(folder, linked(folder / "photographs", images))))
+        config, device = name_machine(described(folder, linked(folder / "photographs", images)))
         pair = load_pair(config.data, seed=0, device=device)
         model = network(config, pair.shape, pair.task.classes).to(device).eval()
         runtime = Runtime(device, config.engine.precision)  # type: ignore[arg-type]
