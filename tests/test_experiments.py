@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tlrun import experiment
 from tlrun.config import ExperimentConfig
@@ -25,7 +26,7 @@ from tlrun.data.datasets.usps import PUBLISHED
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 SEARCHES = sorted(path.stem for path in (ROOT / "scripts" / "tuning").glob("*.csv"))
-PAIRS = ("mnist_usps", "usps_mnist")
+PAIRS = ("mnist_mnistm", "mnist_usps", "usps_mnist")
 METHODS = ("source_only", "target_only", "dann", "mmd", "deep_coral", "cdan", "mcc")
 BY_METHOD = [f"{pair}_{method}" for pair in PAIRS for method in METHODS]
 WITHOUT_TARGET_LABELS = ("information_maximisation", "entropy", "source_val", "last")
@@ -128,9 +129,10 @@ def test_a_search_reads_no_target_label_and_no_seed_that_is_reported(name: str) 
 def test_the_heading_names_the_search_that_made_the_table(name: str) -> None:
     command = re.search(rf"#   scripts/tuning/search.py {name} (.+)\n?", header(name))
     assert command, "the heading does not name the search"
-    axes = [axis.partition("=") for axis in command[1].partition(" --")[0].split()]
-    named = set(itertools.product(*(values.split(",") for _, _, values in axes)))
-    assert {tuple(row[key] for key, _, _ in axes) for row in search(name)} == named
+    axes = OverridesParser.create().parse_overrides(shlex.split(command[1].partition(" --")[0]))
+    named = itertools.product(*(map(yaml.safe_load, axis.sweep_string_iterator()) for axis in axes))
+    tried = [[yaml.safe_load(row[axis.key_or_group]) for axis in axes] for row in search(name)]
+    assert sorted(map(str, tried)) == sorted(str(list(setting)) for setting in named)
 
 
 @pytest.mark.slow
