@@ -115,6 +115,7 @@ def test_only_optimizers_let_further_keys_through(config: Callable[..., Experime
     assert open_nodes == ["optim", "pretrain.optim"]
 
 
+@pytest.mark.slow
 def test_every_node_refuses_an_unknown_key_and_misses_a_lost_one(config: Callable[..., ExperimentConfig]) -> None:
     values = config().to_dict()
     for key, node in nodes(config()):

@@ -111,6 +111,7 @@ def test_automatic_selection_follows_the_labels_of_the_last_phase(
     assert name_choices(config(*overrides)).engine.select == rule
 
 
+@pytest.mark.slow
 def test_the_oracle_is_never_chosen_by_itself(config: Config) -> None:
     for strategy in ("source_only", "target_only", "scratch", "feature_extract", "fine_tune", "dann", "mmd"):
         for labels in ("none", "5", "all"):

@@ -202,6 +202,7 @@ def test_frozen_backbone_keeps_weights_and_batch_statistics(train: Train, descri
         assert any("running_mean" in name for name in same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_rows_encoded_once_lead_to_the_same_predictions(precision: str, train: Train) -> None:
     settings = (*DIGITS, "strategy=feature_extract", "data.target_labels=3", f"engine.precision={precision}",

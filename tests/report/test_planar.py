@@ -110,6 +110,7 @@ def test_features_are_drawn_in_two_columns_by_class_and_by_domain(root: Path) ->
     assert [len(each.get_offsets()) for each in by_domain.collections] == [500, 200]
 
 
+@pytest.mark.slow
 def test_the_report_of_toy_runs_has_the_svc_in_its_table_and_all_its_pictures(
     root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

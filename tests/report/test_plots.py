@@ -123,6 +123,7 @@ def test_confusion_matrices_are_legible_with_any_number_of_classes(count: int, p
     assert bool(numbers) == (count <= 12)
 
 
+@pytest.mark.slow
 def test_no_texts_lie_upon_each_other_in_a_picture_of_many_groups(finished: Finished, tmp_path: Path) -> None:
     for rate in (0.1, 0.01, 0.001, 0.0001):
         for strategy in ("source_only", "dann"):
