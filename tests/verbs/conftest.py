@@ -1,5 +1,23 @@
-"""The small domains of the data tests."""
+"""The small domains of the data tests, and finished runs that the verbs are given."""
+
+from __future__ import annotations
+
+import pytest
 
 from tests.data.conftest import pair_of
+from tests.trained_runs import Config, digit_run, photo_run
+from tlrun.run import RunFolder
 
 __all__ = ["pair_of"]
+
+
+@pytest.fixture(scope="module")
+def photo(config: Config, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run on folders of pictures."""
+    return photo_run(config, tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def digits(config: Config, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run on digits that are held as arrays."""
+    return digit_run(config, tmp_path_factory.mktemp("digits"))

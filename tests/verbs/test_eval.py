@@ -8,26 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.trained_runs import CLASSES, digit_run, photo_run, photos
+from tests.trained_runs import CLASSES, photos
 from tlrun.cli import main
-from tlrun.config import ExperimentConfig
 from tlrun.files import read_table
 from tlrun.run import RunFolder, unknown_files
 
-Config = Callable[..., ExperimentConfig]
 Run = Callable[..., tuple[int, str, str]]
 
 COLOURED = ("domain@data.target=mnist", "data.target.name=tests.engine.small_digits", "+data.target.colours=true")
-
-
-@pytest.fixture(scope="module")
-def photo(config: Config, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return photo_run(config, tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def digits(config: Config, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return digit_run(config, tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.trained_runs import CLASSES, digit_run, domain_data, photo_run, toy_run
+from tests.trained_runs import CLASSES, domain_data, toy_run
 from tlrun.cli import main
 from tlrun.config import ExperimentConfig
 from tlrun.run import RunFolder
@@ -26,16 +26,6 @@ from tlrun.trained import load_trained, read_config
 
 Config = Callable[..., ExperimentConfig]
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def photo(config: Config, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return photo_run(config, tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def digits(config: Config, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return digit_run(config, tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")
