@@ -96,7 +96,9 @@ def test_automatic_weights_suit_what_the_method_starts_from(overrides: list[str]
     ("overrides", "rule"),
     [
         (["strategy=source_only"], "source_val"),
-        (["strategy=dann"], "source_val"),
+        (["strategy=dann"], "last"),
+        (["strategy=adabn"], "last"),
+        (["strategy=mmd", "strategy.finetune_share=0", "data.target_labels=5"], "last"),
         (["strategy=dann", "data.target_labels=5"], "last"),
         (["strategy=dann", "data.target_labels=5", "data.target_val_labels=5"], "target_val"),
         (["strategy=target_only"], "last"),
