@@ -6,6 +6,7 @@ SIGTERM and one set of exit codes. Loads no torch before a run starts.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shlex
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import listing
 from tlrun.config import ConfigError
+from tlrun.data.kept import keeping_domains
 from tlrun.files import RunError
 
 if TYPE_CHECKING:
@@ -45,9 +47,12 @@ def carry_out(
     arguments: the command, as after `tlrun`, that does the same again. flags: Hydra's options, for what it has to do
     itself. origin: the options that say where settings come from. Raises ConfigError before the first run starts.
     """
-    _check_runs(planned)
     session = Session(arguments, planned, origin=origin)
     with ExitStack() as stack:
+        stack.enter_context(keeping_domains())
+        _check_runs(planned)
+        gc.freeze()  # what is loaded by now stays; looking through it after every run would cost 0.15 s
+        stack.callback(gc.unfreeze)
         stack.enter_context(_console())
         stack.enter_context(_terminable())
         overrides = list(planned.overrides)
