@@ -15,13 +15,13 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlrun.build import typed
+from tlrun.composed import Composed
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.error_text import unknown
 from tlrun.listing import config_folder
@@ -109,7 +109,7 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
     here: list[Job] = []
     if types and _only_composes(node):
         for job, typed_settings in zip(jobs, composer.settings, strict=True):
-            own = [each for each in job if not composer.parser.parse_override(each).is_hydra_override()]
+            own = [each for each in job if not composer.composed.parse(each).is_hydra_override()]
             here.append(Job(tuple(map(as_typed, own)), typed_settings))
     return Plan(tuple(overrides), tuple(names), multirun, hides_sweep_dir, tuple(here))
 
@@ -138,7 +138,7 @@ def composed(request: Request) -> dict[str, Any]:
 def choices_alone(request: Request, group: str, names: Sequence[str]) -> list[dict[str, Any]]:
     """The plain values of each of these choices of a group, composed by itself: in a third of a whole config's time."""
     with _composer(request) as composer:
-        load = composer.hydra.config_loader.load_configuration
+        load = composer.composed.hydra.config_loader.load_configuration
         nodes = [load(config_name=f"{group}/{name}", overrides=[], run_mode=RunMode.RUN) for name in names]
         return [resolved(node)[group] for node in nodes]
 
@@ -203,7 +203,7 @@ def _composer(request: Request) -> Iterator[_Composer]:
         hydra.version.setbase(base["version_base"])
     GlobalHydra.instance().clear()
     try:
-        yield _Composer(Hydra.create_main_hydra2("tlrun", path), request.config_name)
+        yield _Composer(Composed(Hydra.create_main_hydra2("tlrun", path), request.config_name))
     finally:
         GlobalHydra.instance().clear()
 
@@ -216,21 +216,19 @@ class _Composer:
     settings: of the jobs in which nothing was wrong, in order.
     """
 
-    def __init__(self, engine: Hydra, config_name: str) -> None:
-        self.hydra = engine
-        self.config_name = config_name
-        self.parser = OverridesParser.create(config_loader=engine.config_loader)
+    def __init__(self, composed: Composed) -> None:
+        self.composed = composed
         self.refused: dict[str, str] = {}
         self.hidden: dict[str, list[str]] = {}
-        self.options: dict[str, list[str]] = {}
         self.settings: list[ExperimentConfig] = []
-        self.searchpath: list[str] = []
         self.last: tuple[list[str], DictConfig, list[str]] | None = None
 
     def expand(self, overrides: Sequence[str], *, multirun: bool) -> tuple[bool, list[tuple[str, ...]], dict[str, Any]]:
         """Whether it is a sweep, the overrides of each job, and the node `hydra` that all share, not resolved."""
-        parsed = {override: self.parser.parse_override(override) for override in overrides}
-        self.searchpath = [override for override, each in parsed.items() if each.key_or_group == "hydra.searchpath"]
+        parsed = {override: self.composed.parse(override) for override in overrides}
+        self.composed.searchpath = [
+            override for override, each in parsed.items() if each.key_or_group == "hydra.searchpath"
+        ]
         fixed = [override for override, each in parsed.items() if not each.is_sweep_override()]
         several = {
             override: f"{override}: several values need -m (tlrun -m ...); a list is [a,b]"
@@ -240,7 +238,7 @@ class _Composer:
         if not multirun:
             self.refused |= several
             self.hidden |= {
-                each: [package_of(bare_key(parsed[each]))] for each in several if self._chooses(parsed[each])
+                each: [package_of(bare_key(parsed[each]))] for each in several if self.composed.chooses(parsed[each])
             }
         config = self.open(fixed) if multirun else self.settle(fixed)[0]
         node = _plain(config)["hydra"]
@@ -285,13 +283,13 @@ class _Composer:
             return self.last[1:]
         problems: list[str] = []
         try:
-            config = self._compose(kept, RunMode.RUN)
+            config = self.composed.compose(kept, RunMode.RUN)
         except Exception as error:  # Hydra raises many kinds
             config = self._without_refused(kept)
             missing = missing_choices(_plain(config)["hydra"]["runtime"]["choices"])
             for key in missing:
                 if not any(override.startswith(f"{key}=") for override in self.refused):
-                    problems.append(f"{key}: must be given{unknown('', self._options(key.partition('@')[0]))}")
+                    problems.append(f"{key}: must be given{unknown('', self.composed.options(key.partition('@')[0]))}")
             if not missing and not any(override in self.refused for override in kept):
                 problems.append(first_line(error))
         self.last = ([override for override in kept if override not in self.refused], config, problems)
@@ -301,17 +299,17 @@ class _Composer:
         """Composes, leaving out what is refused, with choices that are still to be made left open."""
         kept = [override for override in overrides if override not in self.refused]
         try:
-            return self._compose(kept, RunMode.MULTIRUN)
+            return self.composed.compose(kept, RunMode.MULTIRUN)
         except Exception:
             return self._without_refused(kept)
 
     def _without_refused(self, overrides: Sequence[str]) -> DictConfig:
         """Composes without the overrides that are at fault, which it finds."""
         try:
-            config = self._compose([], RunMode.MULTIRUN)
+            config = self.composed.compose([], RunMode.MULTIRUN)
         except Exception as error:
-            raise ConfigError(f"{self.config_name}: {first_line(error)}") from error
-        parsed = {override: self.parser.parse_override(override) for override in overrides}
+            raise ConfigError(f"{self.composed.config_name}: {first_line(error)}") from error
+        parsed = {override: self.composed.parse(override) for override in overrides}
         stages = {override: self._stage(each) for override, each in parsed.items()}
         accepted: list[str] = []
         for stage in ("choices", "choices within choices", "values"):
@@ -332,7 +330,7 @@ class _Composer:
         if not more:
             return config
         try:
-            return self._compose([*accepted, *more], RunMode.MULTIRUN)
+            return self.composed.compose([*accepted, *more], RunMode.MULTIRUN)
         except Exception as error:
             if len(more) == 1:
                 self.refused[more[0]] = f"{more[0]}: {first_line(error)}"
@@ -343,14 +341,10 @@ class _Composer:
             fine += [override] if override not in self.refused else []
         return config
 
-    def _compose(self, overrides: Sequence[str], mode: RunMode) -> DictConfig:
-        """Raises whatever Hydra raises. Mode MULTIRUN leaves open what is still to be chosen, RUN refuses it."""
-        return self.hydra.compose_config(self.config_name, list(overrides), mode, from_shell=True)
-
     def _product(self, axes: Sequence[str]) -> list[list[str]]:
         """Every job of a sweep in the order in which Hydra runs them."""
         try:
-            overrides = self.parser.parse_overrides(list(axes))
+            overrides = self.composed.parser.parse_overrides(list(axes))
             jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
         except Exception as error:  # a range or a glob that Hydra cannot expand
             self.refused[" ".join(axes)] = f"{' '.join(axes)}: {first_line(error)}"
@@ -367,8 +361,8 @@ class _Composer:
             return None
         settings = _plain(config)
         choices = settings.pop("hydra")["runtime"]["choices"]
-        if self._chooses(override):
-            problem = choice_problem(override, self._options(override.key_or_group), choices)
+        if self.composed.chooses(override):
+            problem = choice_problem(override, self.composed.options(override.key_or_group), choices)
         elif override.package is not None:
             problem = package_problem(override, choices)
         else:
@@ -381,16 +375,6 @@ class _Composer:
         """When an override can be judged: what it changes must have been chosen before."""
         if override.key_or_group.startswith("hydra."):
             return "choices"  # hydra.searchpath adds to what there is to choose
-        if not self._chooses(override):
+        if not self.composed.chooses(override):
             return "values"
         return "choices" if override.package is None else "choices within choices"
-
-    def _chooses(self, override: Override) -> bool:
-        return not isinstance(override._value, dict) and bool(self._options(override.key_or_group))
-
-    def _options(self, group: str) -> list[str]:
-        if group not in self.options:
-            self.options[group] = self.hydra.config_loader.get_group_options(
-                group, config_name=self.config_name, overrides=self.searchpath
-            )
-        return self.options[group]

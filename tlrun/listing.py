@@ -44,6 +44,9 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun data show|check|prepare [KEY=VALUE ...]
                                      look at a pair before a run, find what is wrong with it, or make and fetch it
        tlrun doctor                  versions, device, precision, memory, folders, and where each domain is
+       tlrun compare strategy=A,B [seeds=N] [labels=N,M] [KEY=VALUE ...]
+                                     strategies between floor and ceiling at one budget, over seeds: runs what is
+                                     missing, then shows the tables; --dry-run lists the runs
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun distance KEY=VALUE... | RUN    how far apart two domains are, before training and in a run's features

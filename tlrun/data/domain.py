@@ -18,6 +18,7 @@ from tlrun.config import ConfigError, FileDomainSettings, PairSettings
 from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
+from tlrun.data.kept import domain_key, forget_all_but, kept_domain
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
 from tlrun.data.measured import figures_used, measured
 from tlrun.data.rows import RowStore
@@ -112,8 +113,12 @@ def split_pair(config: PairSettings, *, keep_bad: bool = False) -> dict[Role, Sp
     """
     places = find_places(config)
     roles = roles_of(config)
-    loaded = together(partial(_load_split, config, role, places, keep_bad=keep_bad) for role in roles)
-    return dict(zip(roles, loaded, strict=True))
+    reads = {role: partial(_load_split, config, role, places, keep_bad=keep_bad) for role in roles}
+    if not keep_bad:
+        keys = {role: domain_key(config, role) for role in roles}
+        forget_all_but(keys.values())
+        reads = {role: partial(kept_domain, keys[role], read) for role, read in reads.items()}
+    return dict(zip(roles, together(reads.values()), strict=True))
 
 
 def roles_of(config: PairSettings) -> tuple[Role, ...]:

@@ -21,7 +21,7 @@ from tlrun.engine.balance import class_weights
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.display import Display
 from tlrun.engine.encoding import EncodedParts, Encoding, check_encoding
-from tlrun.engine.evaluate import Evaluator, class_rows, rows_read
+from tlrun.engine.evaluate import Evaluation, Evaluator, class_rows, rows_read
 from tlrun.engine.freezing import matching, set_learning, set_modes
 from tlrun.engine.interrupt import Interrupts
 from tlrun.engine.optimise import Optimiser
@@ -91,6 +91,7 @@ class Engine:
         check_rules(asked, rows_read(pair.parts))
         stop = Patience(early.metric, early.patience) if early.metric else None
         self.state = TrainingState(best=Best(settings.select), stop=stop)
+        self.best_evaluation: Evaluation | None = None  # of the selected epoch, where this process saw it
         self.parts: dict[str, Part] = dict(pair.parts)
         self.streams: dict[str, Stream] = {}
         self.ema = EmaCopy(strategy) if settings.ema.decay is not None else None
@@ -108,9 +109,8 @@ class Engine:
         self.mark = self.saved = time.monotonic()
         with ExitStack() as stack:
             self.interrupts = stack.enter_context(Interrupts())
-            done = (
-                self.plan.steps if self.finished else self.plan.progress(self.state.phase, self.state.phase_step).step
-            )
+            state, plan = self.state, self.plan
+            done = plan.steps if self.finished else plan.progress(state.phase, state.phase_step).step
             self.display = stack.enter_context(Display(steps=self.plan.steps, done=done))
             if self.finished:
                 self.open_parts(len(self.plan.stretches) - 1)
@@ -325,6 +325,7 @@ class Engine:
             state.class_rows += class_rows(evaluation, self.pair.task.classes, epoch)
             if stretch is self.plan.stretches[-1]:
                 improved = state.best.offer(evidence, progress.step)
+                self.best_evaluation = evaluation if improved else self.best_evaluation
                 state.oracle.offer(evidence, progress.step)
             waits = [each for each in (state.phase_patience, state.stop) if each is not None]
             exhausted = [each for each in waits if each.exhausted(evidence)]  # each must see the evidence

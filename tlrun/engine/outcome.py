@@ -31,7 +31,7 @@ def finish(engine: Engine, *, pretrain_seconds: float | None) -> dict[str, Any]:
     engine.checkpoints.load_best()
     folder, pair = engine.folder, engine.pair
     parts = engine.parts  # encoded where the last phase's were: its frozen stages are those of the selected model
-    evaluation = engine.evaluator.evaluate(parts)
+    evaluation = engine.best_evaluation or engine.evaluator.evaluate(parts)  # the same model, the same rows
     classes = pair.task.classes
     for name, split in evaluation.splits.items():
         if split.rows:  # without a labelled row there is nothing to count

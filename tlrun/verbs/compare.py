@@ -1,0 +1,152 @@
+"""`tlrun compare strategy=A,B data=PAIR`: strategies between floor and ceiling at one budget, over seeds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlrun.config import ConfigError
+from tlrun.verbs import Parser
+
+if TYPE_CHECKING:
+    from tlrun.comparison import Comparison, Member
+
+EPILOG = """\
+Runs what is missing of the strategies, the floor (source_only), the ceiling (target_only) and, where target labels are
+granted, scratch; all with the same budget, splits and seeds. Then it shows the tables of `tlrun report` on these runs.
+Given again, the command goes on where it was cut off, or shows the tables once more.
+
+  seeds=5          seeds 0 to 4 (3 without it); seeds=3,4,9 are these; seeds=7, is the one
+  labels=1,5,10    every run at each of these grants of target labels a class; else data.target_labels as it is
+  strategy.KEY=... goes to the strategies named, not to what is added to them; every other setting to all runs
+
+  tlrun compare strategy=dann,mmd data=mnist_usps engine.epochs=6 --dry-run
+  tlrun compare strategy=fine_tune,dann data=mnist_usps labels=1,5,10 seeds=5
+"""
+
+_STANDS = {"new": "missing", "done": "done", "running": "running", "failed": "failed", "interrupted": "interrupted"}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs what is missing and shows the tables, or with --dry-run lists the runs.
+
+    Returns the exit code, as of a sweep. Raises ConfigError, before the first run starts, with all that is wrong.
+    """
+    parser = Parser("compare", "strategy=A,B data=PAIR [seeds=N] [labels=N,M] [KEY=VALUE ...] [options]", EPILOG)
+    parser.add_argument("--dry-run", action="store_true", help="list the runs: done, missing, time expected")
+    parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="for the pictures (report/)")
+    parser.add_argument("--no-plots", action="store_true", help="tables alone")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
+    chosen, overrides = parser.parse_known_args(arguments)
+    problems = [f"compare: {text}: no such option; see tlrun compare --help" for text in overrides if text[:1] == "-"]
+    if problems:
+        raise ConfigError(problems)
+    from tlrun.comparison import plan_comparison, read_asked
+
+    comparison = plan_comparison(read_asked(overrides, config_dir=chosen.config_dir))
+    for line in (*comparison.left_out, *_peeks(comparison.members)):
+        print(line)
+    if chosen.dry_run:
+        print("\n".join(_listed(comparison)))
+        return 0
+    return _compare(comparison, arguments, chosen)
+
+
+def _peeks(members: Sequence[Member]) -> list[str]:
+    if not any(each.config.engine.select == "oracle" for each in members):
+        return []
+    return [
+        "engine.select=oracle: epochs are chosen by withheld target test labels, so these accuracies are what peeking "
+        "would give and no evidence of what a method gives without it"
+    ]
+
+
+def _compare(comparison: Comparison, arguments: list[str], chosen: argparse.Namespace) -> int:
+    """Does what is left to do, then shows what is there."""
+    from tlrun.session import DONE, FAILED
+
+    code, left = DONE, [each for each in comparison.members if _is_to_do(each)]
+    if left:
+        session, code = _run(left, arguments, chosen.config_dir)
+        if session:
+            return FAILED
+    folders = [each.folder.path for each in comparison.members if each.folder.state() == "done"]
+    if folders:
+        _report(folders, out=None if chosen.no_plots else chosen.out, again=not left)
+    return code
+
+
+def _is_to_do(member: Member) -> bool:
+    """Whether a run is to be started, or looked at once more by the run itself: for a requirement, or its pictures."""
+    asked = member.config.run
+    return member.state != "done" or asked.fresh or asked.require is not None or asked.plots
+
+
+def _run(left: Sequence[Member], arguments: list[str], config_dir: str | None) -> tuple[bool, int]:
+    """Does the runs, one after the other; returns whether it was stopped, and the exit code."""
+    from tlrun.compose import Plan, job_names
+    from tlrun.session import carry_out
+
+    jobs = tuple(each.job for each in left if each.job is not None)
+    names = tuple(job_names([job.overrides for job in jobs]))
+    planned = Plan(overrides=(), jobs=names, multirun=True, hides_sweep_dir=False, here=jobs)
+    origin = [f"--config-dir={Path(config_dir).resolve()}"] if config_dir else []
+    session = carry_out(planned, ["compare", *arguments], origin=origin)
+    return session.ended_early, session.report()
+
+
+def _report(folders: Sequence[Path], *, out: Path | None, again: bool) -> None:
+    """The tables, and the pictures where they are not there from the last time.
+
+    Drawing takes longer than all else here, so a file beside the pictures names the runs that they show.
+    """
+    from tlrun import files
+    from tlrun.report.report import report
+
+    shown = "".join(f"{path}\n" for path in sorted(folders))
+    names = None if out is None else out / "compared.txt"
+    drawn = names is not None and again and names.is_file() and names.read_text() == shown
+    report(folders, {}, plots=None if drawn else out)
+    if names is not None and not drawn:
+        files.write_bytes(names, shown.encode())
+
+
+def _listed(comparison: Comparison) -> list[str]:
+    """A line a run: how it stands, what it is, how long the rest of it will take; then what that comes to."""
+    from tlrun.estimate import Estimates, told
+
+    first = comparison.members[0].config
+    estimates = Estimates(Path(first.run.root))
+    rows = [("", "strategy", "labels", "seed", "expected", "run")]
+    open_runs, seconds, unknown = 0, 0.0, []
+    for each in (*comparison.source_models, *comparison.members):
+        done = each.state == "done" and not each.config.run.fresh
+        expected = None if done else estimates.seconds(each.config)
+        open_runs += not done
+        seconds += expected or 0.0
+        unknown += [each.config.strategy.name] if not done and expected is None else []
+        name = each.config.strategy.name if each.job else f"{each.config.strategy.name} (source model)"
+        stands = "again" if each.state == "done" and not done else _STANDS[each.state]
+        time = "" if expected is None else told(expected)
+        rows.append(
+            (stands, name, str(each.config.data.target_labels), str(each.config.seed), time, each.folder.path.name)
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, _total(len(rows) - 1, open_runs, seconds, unknown)]
+
+
+def _total(count: int, open_runs: int, seconds: float, unknown: Sequence[str]) -> str:
+    from tlrun.estimate import told
+
+    total = f"{count - open_runs} of {count} done"
+    if not open_runs:
+        return total
+    names = ", ".join(dict.fromkeys(unknown))
+    if len(unknown) == open_runs:
+        return f"{total}; how long the rest takes is not known before a first run has finished"
+    if unknown:
+        return f"{total}; {told(seconds)} for those with a time; not known before a first run of each: {names}"
+    return f"{total}; {told(seconds)} for the rest"
