@@ -36,9 +36,6 @@ class Score:
 SCORES: dict[str, str] = {"logme": "LogME", "leep": "LEEP", "nce": "NCE", "h_score": "H-score", "knn": "k-NN"}
 """Every score, in the order in which it is shown, and what tables call it."""
 
-OF_HEAD = ("leep", "nce")
-"""The scores that need a source head."""
-
 
 def measure(features: Floats, y: Labels, probabilities: Floats | None) -> dict[str, Score]:
     """All of SCORES for one model. probabilities: (N, Z) of its source classes, None where it has no trained head.
