@@ -82,11 +82,12 @@ def logme(features: Floats, y: Labels) -> float:
             rows * np.log(beta / (2 * np.pi)) + rank * np.log(alpha) - beta * residual - alpha * weights
             - np.log(alpha + beta * squares).sum(0)
         )  # fmt: skip
-        if (np.abs(evidence - before) <= TOLERANCE * rows).all():
+        moves = np.abs(evidence - before) > TOLERANCE * rows
+        if not moves.any():
             break
         effective = (squares / (squares + ratio)).sum(0)
-        alpha = np.maximum(effective / np.maximum(weights, TINY), TINY)
-        beta = np.maximum((rows - effective) / np.maximum(residual, TINY), TINY)
+        alpha = np.where(moves, np.maximum(effective / np.maximum(weights, TINY), TINY), alpha)
+        beta = np.where(moves, np.maximum((rows - effective) / np.maximum(residual, TINY), TINY), beta)
     return float(evidence.mean() / rows)
 
 
