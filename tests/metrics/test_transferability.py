@@ -40,13 +40,13 @@ def test_no_prior_and_noise_on_a_grid_have_more_evidence_than_logme() -> None:
     evidence = [
         max(
             multivariate_normal(np.zeros(25), np.eye(25) / beta + x @ x.T / alpha).logpdf((y == label).astype(float))
-            for alpha in np.geomspace(0.1, 1000, 60)
-            for beta in np.geomspace(0.1, 1000, 60)
+            for alpha in np.geomspace(0.1, 1000, 25)
+            for beta in np.geomspace(0.1, 1000, 25)
         )
         for label in range(2)
     ]
     best = float(np.mean(evidence)) / 25
-    assert best <= logme(x, y) <= best + 1e-3
+    assert best <= logme(x, y) <= best + 1e-2
 
 
 def test_logme_does_not_change_with_the_scale_of_the_features_or_the_names_of_the_classes() -> None:

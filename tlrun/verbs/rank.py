@@ -243,18 +243,18 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     left = max(12, *(len(each["name"]) + 2 for each in found))
-    yield f"{content['ranked'][:-1]:<{left}}" + "".join(f"{SCORES[name]:>9} #" for name in SCORES) + "  start"
+    yield f"{content['ranked'][:-1]:<{left}}" + "".join(f"{SCORES[name]:>9}  #" for name in SCORES) + "  start"
     for each in found:
         cells = (each["scores"][name] for name in SCORES)
         yield f"{each['name']:<{left}}" + "".join(map(_cell, cells)) + f"  {each['start']}"
     yield ""
     yield (
         f"{'seconds':<{left}}"
-        + "".join(f"{SCORES[name]:>9}  " for name in SCORES)
+        + "".join(f"{SCORES[name]:>9}   " for name in SCORES)
         + f"{'encoding':>10}{'source model':>14}"
     )
     for each in found:
-        cells = "".join(f"{each['scores'][name]['seconds']:>9.3f}  " for name in SCORES)
+        cells = "".join(f"{each['scores'][name]['seconds']:>9.3f}   " for name in SCORES)
         yield f"{each['name']:<{left}}{cells}{each['encode_seconds']:>10.2f}{_training(each):>14}"
     yield ""
     yield from _said(content)
@@ -284,7 +284,7 @@ def _said(content: dict[str, Any]) -> Iterator[str]:
 
 def _cell(score: dict[str, Any]) -> str:
     value, place = score["value"], score["rank"]
-    return f"{'-':>9}  " if value is None else f"{value:>9.4f} {place}"
+    return f"{'-':>9}   " if value is None else f"{value:>9.4f}{place:>3}"
 
 
 def _training(each: dict[str, Any]) -> str:
