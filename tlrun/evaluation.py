@@ -70,7 +70,7 @@ def asked_data(trained: Trained, overrides: Sequence[str], *, config_dir: str | 
 def inputs_taken(trained: Trained) -> dict[str, Any]:
     """The settings of `data` under which rows of any domain become what the model takes."""
     shape = trained.shape
-    sizes = {"image_size": None, "channels": None}
+    sizes: dict[str, Any] = {"image_size": None, "channels": None}
     if len(shape) == 3:
         sizes = {"image_size": shape[1] if shape[1] == shape[2] else None, "channels": shape[0]}
     return {key: getattr(trained.config.data, key) for key in INPUTS} | sizes

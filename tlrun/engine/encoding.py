@@ -31,7 +31,7 @@ TOLD_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Encoder(Protocol):
+class Encodes(Protocol):
     """Whose frozen stages rows are taken through: an engine, or a finished model with rows of a pair."""
 
     @property
@@ -75,14 +75,14 @@ def check_encoding(phases: Iterable[Phase], augment: AugmentSettings) -> None:
 
 
 class Encoding:
-    """Takes an encoder's parts through the frozen prefix of its model, or finds them taken.
+    """Takes parts of a pair through the frozen prefix of a model, or finds them taken.
 
     Rows are encoded in inference mode, in the run's precision, in the batches of an evaluation, each domain with its
     own batch statistics where the strategy keeps such: so that what follows sees the bits it would see without it.
     between_blocks: told the part's name, the rows done and how many there are; may raise to stop, and nothing is lost.
     """
 
-    def __init__(self, engine: Encoder, *, between_blocks: Callable[[str, int, int], None]) -> None:
+    def __init__(self, engine: Encodes, *, between_blocks: Callable[[str, int, int], None]) -> None:
         self.engine = engine
         self.between_blocks = between_blocks
         self.cache = find_places(engine.config.data).cache
