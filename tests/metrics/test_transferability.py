@@ -134,9 +134,9 @@ def test_the_probe_is_left_out_one_row_at_a_time() -> None:
 
 
 def test_the_probe_takes_no_more_neighbours_than_a_class_has_and_does_not_judge_single_rows() -> None:
-    x = np.array([[0.0], [0.1], [5.0], [5.2], [5.3], [9.0]])
+    x = np.array([[0.0], [1.0], [2.2], [2.3], [2.4], [9.0]])
     y = np.array([0, 0, 1, 1, 1, 2])
-    assert knn_accuracy(x, y) == 1  # with five neighbours the first two would be outvoted, and row 2 is never found
+    assert knn_accuracy(x, y) == 1  # five neighbours would outvote the second row, and the last is never found
     with pytest.raises(ValueError, match="leaving one row out needs two classes of two rows each"):
         knn_accuracy(x[1:5], y[1:5])
 

@@ -60,6 +60,7 @@ def silent(*_: object) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_sources_are_trained_once_and_ranked(rank: Run, tmp_path: Path) -> None:
     code, out, err = rank(*SOURCES)
     assert code == 0

@@ -75,13 +75,13 @@ def main(arguments: list[str]) -> int:
     asked = _asked(arguments)
     candidates, commands = _candidates(asked)
     content = _content(asked, candidates, commands, shlex.join(["tlrun", "rank", *arguments]))
-    texts = {"csv": _csv, "json": lambda content: json.dumps(content, indent=2, allow_nan=False) + "\n"}
-    wanted = {name: place for name in texts if (place := getattr(asked.options, name))}
-    for name, place in wanted.items():
-        if place != "-":
-            files.write_bytes(Path(place), texts[name](content).encode())
-    printed = [texts[name](content) for name, place in wanted.items() if place == "-"]
-    print(printed[0] if printed else "\n".join(lines(content)), end="" if printed else "\n")
+    shown = "\n".join(lines(content))
+    for place, text in ((asked.options.csv, _csv(content)), (asked.options.json, _json(content))):
+        if place == "-":
+            shown = text
+        elif place is not None:
+            files.write_bytes(Path(place), f"{text}\n".encode())
+    print(shown)
     return 0
 
 
@@ -245,8 +245,7 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
     left = max(12, *(len(each["name"]) + 2 for each in found))
     yield f"{content['ranked'][:-1]:<{left}}" + "".join(f"{SCORES[name]:>9}  #" for name in SCORES) + "  start"
     for each in found:
-        cells = (each["scores"][name] for name in SCORES)
-        yield f"{each['name']:<{left}}" + "".join(map(_cell, cells)) + f"  {each['start']}"
+        yield f"{each['name']:<{left}}" + "".join(_cell(each["scores"][name]) for name in SCORES) + f"  {each['start']}"
     yield ""
     yield (
         f"{'seconds':<{left}}"
@@ -306,4 +305,8 @@ def _csv(content: dict[str, Any]) -> str:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return text.getvalue().rstrip()
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, allow_nan=False)
