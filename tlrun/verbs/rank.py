@@ -29,24 +29,25 @@ UNUSED = "domain@data.source=digits"
 """A pair must have a source; candidates that are run folders bring their own, and this one is never read."""
 
 EPILOG = """\
-models=    which model to start from: each with the weights that a fine_tune run would start from, ImageNet's where it has
-           such, else a source model (model.weights=... for all alike)
-sources=   which source to start from: each is the source model of a run on that pair, found, or trained now as for
-           model.weights=source. A path with a slash in either list is a finished run folder, whose classes may be others
+models=    which model to start from: each with the weights that a fine_tune run would start from, ImageNet's where it
+           has such, else a source model (model.weights=... says it for all of them)
+sources=   which source to start from: each is the source model of a run on that pair, found, or trained now, as for
+           model.weights=source
+In either list a path with a slash is a finished run folder, whose classes may be others than the target's.
 
   tlrun rank models=resnet18,efficientnet_lite0 data=office31_amazon_webcam data.target_labels=3
-  tlrun rank sources=mnist,synthetic_digits,./outputs/RUN domain@data.target=usps data.target_labels=10 model=lenet
+  tlrun rank sources=mnist,mnistm,./outputs/RUN domain@data.target=usps data.target_labels=10 model=lenet
 
 Scores, larger is better; all but k-NN judge the rows that they are computed from:
 logme     evidence of a linear model on the features (You et al. 2021)
-leep      likelihood of the labels given the source classes' probabilities (Nguyen et al. 2020)
-nce       the same given the source class assigned alone (Tran et al. 2019)
+leep      likelihood of the labels given the probabilities of the source's classes (Nguyen et al. 2020)
+nce       the same, given the source class that is assigned (Tran et al. 2019)
 h_score   variance between classes, with a shrunk covariance (Bao et al. 2019, Ibrahim et al. 2022)
-knn       accuracy of the nearest neighbours' vote, one row left out
+knn       accuracy of the nearest neighbours' vote, one row left out at a time
 
-Every score reads target labels: those that are granted by data.target_labels=N|all, of train rows, at most --rows of
-them, and no others. Without any, `tlrun distance` compares source and target in a model's features. LEEP and NCE need a
-trained head. Settings are those of a run; strategy=fine_tune and, with sources=, data=pair stand where none is named.
+Every score reads target labels: those of train rows that data.target_labels=N|all grants, at most --rows of them, and
+no others. Without any, `tlrun distance` compares source and target in a model's features. LEEP and NCE need a trained
+head. Settings are those of a run; strategy=fine_tune and, with sources=, data=pair stand where none is named.
 """
 
 NO_LABELS = (
