@@ -61,14 +61,19 @@ def asked_data(trained: Trained, overrides: Sequence[str], *, config_dir: str | 
     if problems:
         raise ConfigError(problems)
     data = typed_pair(_composed(given, overrides, config_dir)) if overrides else given
+    own = inputs_taken(trained) if "data" in keys or _domains(keys) else {key: getattr(given, key) for key in INPUTS}
+    root = Path(data.root).expanduser()
+    own |= {role: getattr(data, role).resolved(root) for role in roles_of(data)}
+    return Asked(data.model_copy(update=own), roles_of(data) if "data" in keys else _domains(keys))
+
+
+def inputs_taken(trained: Trained) -> dict[str, Any]:
+    """The settings of `data` under which rows of any domain become what the model takes."""
     shape = trained.shape
     sizes: dict[str, Any] = {"image_size": None, "channels": None}
     if len(shape) == 3:
         sizes = {"image_size": shape[1] if shape[1] == shape[2] else None, "channels": shape[0]}
-    own = {key: getattr(given, key) for key in INPUTS} | (sizes if "data" in keys or _domains(keys) else {})
-    root = Path(data.root).expanduser()
-    own |= {role: getattr(data, role).resolved(root) for role in roles_of(data)}
-    return Asked(data.model_copy(update=own), roles_of(data) if "data" in keys else _domains(keys))
+    return {key: getattr(trained.config.data, key) for key in INPUTS} | sizes
 
 
 def _domains(keys: Sequence[str]) -> tuple[Role, ...]:

@@ -50,6 +50,9 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun distance KEY=VALUE... | RUN    how far apart two domains are, before training and in a run's features
+       tlrun rank models=A,B,C [KEY=VALUE ...] | sources=A,B,C [KEY=VALUE ...]
+                                     which model, or which source, to start from, told before training by granted
+                                     target labels (data.target_labels=N|all): --by SCORE, --csv, --json FILE
        tlrun predict RUN PATH...     what a finished run says of images, folders, patterns, lists: --output FILE (CSV),
                                      --top K, --domain source; the data of the run need not be there
        tlrun eval RUN [KEY=VALUE ...]

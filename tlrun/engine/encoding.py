@@ -7,30 +7,41 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tlrun.batch import Examples
-from tlrun.config import AugmentSettings, ConfigError, ModelSettings
+from tlrun.config import AugmentSettings, ConfigError, ExperimentConfig, ModelSettings
 from tlrun.data.augmentation import pipelines
-from tlrun.data.domain import Part, find_places
+from tlrun.data.domain import DomainPair, Part, find_places
 from tlrun.data.encoded import RECIPE, encoded_rows, rows_key
 from tlrun.data.housekeeping import keep_below
 from tlrun.data.rows import Held
 from tlrun.data.streams import augmented_batches, evaluation_batches
 from tlrun.engine.freezing import first_learning_stage
+from tlrun.engine.runtime import Runtime
 from tlrun.models.zoo import weights_hash
-from tlrun.strategies.base import Phase
-
-if TYPE_CHECKING:
-    from tlrun.engine.engine import Engine
+from tlrun.strategies.base import Phase, Strategy
 
 TOLD_SECONDS = 1.0
 """Encoding that takes longer is worth a line in the log."""
 
 log = logging.getLogger(__name__)
+
+
+class Encodes(Protocol):
+    """Whose frozen stages rows are taken through: an engine, or a finished model with rows of a pair."""
+
+    @property
+    def config(self) -> ExperimentConfig: ...
+    @property
+    def strategy(self) -> Strategy: ...
+    @property
+    def pair(self) -> DomainPair: ...
+    @property
+    def runtime(self) -> Runtime: ...
 
 
 @dataclass(frozen=True)
@@ -64,14 +75,14 @@ def check_encoding(phases: Iterable[Phase], augment: AugmentSettings) -> None:
 
 
 class Encoding:
-    """Takes an engine's parts through the frozen prefix of its model, or finds them taken.
+    """Takes parts of a pair through the frozen prefix of a model, or finds them taken.
 
     Rows are encoded in inference mode, in the run's precision, in the batches of an evaluation, each domain with its
     own batch statistics where the strategy keeps such: so that what follows sees the bits it would see without it.
     between_blocks: told the part's name, the rows done and how many there are; may raise to stop, and nothing is lost.
     """
 
-    def __init__(self, engine: Engine, *, between_blocks: Callable[[str, int, int], None]) -> None:
+    def __init__(self, engine: Encodes, *, between_blocks: Callable[[str, int, int], None]) -> None:
         self.engine = engine
         self.between_blocks = between_blocks
         self.cache = find_places(engine.config.data).cache
