@@ -47,6 +47,8 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun report PATH...          tables and pictures of all finished runs below some folders: --out DIR for the
                                      pictures (report/), --no-plots, --csv, --markdown, --latex, --json FILE (- prints)
        tlrun distance KEY=VALUE... | RUN    how far apart two domains are, before training and in a run's features
+       tlrun advise KEY=VALUE...     which strategies are worth trying on a pair, why, what each would cost here, and the
+                                     commands: --quick times nothing, --json FILE
        tlrun predict RUN PATH...     what a finished run says of images, folders, patterns, lists: --output FILE (CSV),
                                      --top K, --domain source; the data of the run need not be there
        tlrun eval RUN [KEY=VALUE ...]
