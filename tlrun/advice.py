@@ -61,7 +61,8 @@ class Advice:
 
 def advise(found: Findings) -> Advice:
     """What the rules of thumb say of these findings."""
-    recommendations = tuple(_recommendation(move, found) for move in _moves(found))
+    every = [_recommendation(move, found) for move in _moves(found)]
+    recommendations = tuple({(each.strategy, each.settings): each for each in reversed(every)}.values())[::-1]
     named = {each.strategy for each in recommendations}
     avoided = []
     for strategies, reason in _avoided(found):

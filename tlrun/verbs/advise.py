@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import files
 from tlrun.config import ConfigError
+from tlrun.findings import LIKELY, UNLIKELY
 from tlrun.verbs import Parser
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def _content(overrides: Sequence[str], asked: Any) -> dict[str, Any]:
         "situation": advice.situation,
         "recommendations": possible,
         "avoided": [*_impossible(tried), *(asdict(each) for each in advice.avoided)],
-        "notes": list(advice.notes),
+        "notes": [*advice.notes, *([] if asked.quick else _busy())],
         "compare": comparison(strategies, overrides, origin),
     }
 
@@ -139,6 +141,14 @@ def _cost(config: ExperimentConfig, pair: DomainPair) -> dict[str, Any]:
     return {"seconds": own.total, "source_model_seconds": source.total if source else None}
 
 
+def _busy() -> Iterator[str]:
+    """That what was timed was timed beside other work, where it was; not told by every system."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores = os.cpu_count() or 1
+    if load > cores:
+        yield f"the machine is busy (load {load:.0f} on {cores} cores), and the costs are those of now: alone a run is quicker"
+
+
 def _impossible(tried: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for each in tried:
         if "problem" in each:
@@ -149,8 +159,12 @@ def _impossible(tried: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def command(recommendation: Recommendation, overrides: Sequence[str]) -> list[str]:
-    """The words of the run that is recommended, behind `tlrun`."""
-    return [f"strategy={recommendation.strategy}", *recommendation.settings, *overrides]
+    """The words of the run that is recommended, behind `tlrun`; scratch starts from no weights, whichever were named."""
+    replaced = {_key(text) for text in recommendation.settings}
+    if recommendation.strategy == "scratch":
+        replaced.add("model.weights")
+    kept = [text for text in overrides if _key(text) not in replaced]
+    return [f"strategy={recommendation.strategy}", *recommendation.settings, *kept]
 
 
 def comparison(strategies: Sequence[str], overrides: Sequence[str], origin: Sequence[str]) -> str | None:
@@ -176,7 +190,7 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
     recommended = content["recommendations"]
     yield "try, in this order" if recommended else "there is nothing to try"
     if recommended:
-        yield from _wrapped(f"{content['situation']}.")
+        yield from _wrapped(_sentence(content["situation"]))
         yield ""
     for number, each in enumerate(recommended, start=1):
         yield from _recommendation_lines(number, each, content["situation"])
@@ -212,8 +226,10 @@ def _found_lines(content: dict[str, Any]) -> Iterator[str]:
     yield f"  to start from   {starts[found['start']]}"
     for space in found["spaces"]:
         yield f"  in {'the ' if space['name'] == 'inputs' else ''}{space['name']}"
-        yield f"    MMD {space['mmd']:.2f} (likely to transfer below 0.1, unlikely above 0.5), A-distance {space['a_distance']:.2f} (unlikely above 0.5)"
+        yield f"    MMD {space['mmd']:.2f}, A-distance {space['a_distance']:.2f}"
         yield from (f"    {line}" for line in _probe_lines(space, found))
+    if found["spaces"]:
+        yield f"  (rule of thumb: MMD below {LIKELY}, transfer is likely to work; it or A-distance above {UNLIKELY}, unlikely)"
     how = {"between": "in between", "unknown": "not measured"}.get(content["closeness"], content["closeness"])
     size = {"none": "without labels"}.get(content["size"], content["size"])
     yield f"  read as     target {size}; domains {how}"
@@ -237,7 +253,7 @@ def _recommendation_lines(number: int, each: dict[str, Any], situation: str) -> 
     settings = f" ({' '.join(each['settings'])})" if each["settings"] else ""
     yield f"  {number}. {each['strategy']}{settings}"
     why = each["reason"].removeprefix(f"{situation}: ")
-    yield from _wrapped(f"{why[0].upper()}{why[1:]}.", indent="     ")
+    yield from _wrapped(_sentence(why), indent="     ")
     yield from _wrapped(f"Rule of thumb: {each['rule']}.", indent="     ")
     if "done" in each:
         yield f"     Done already: {each['done']}."
@@ -260,6 +276,10 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _percent(value: float) -> str:
