@@ -20,7 +20,7 @@ from tlrun.compose import Request, settings
 from tlrun.config import ExperimentConfig
 from tlrun.data import domain
 from tlrun.data.domain import DomainPair
-from tlrun.verbs.advise import comparison, duration, lines
+from tlrun.verbs.advise import comparisons, duration, lines
 
 PAIR = ("data=toy_gaussians", "device=cpu")
 Run = Callable[..., tuple[int, str, str]]
@@ -55,8 +55,11 @@ def test_the_page_has_figures_an_order_costs_and_commands_that_are_right(advise:
         assert f"     {each['command']}" in out.splitlines()
     assert [bool(each["source_model_seconds"]) for each in content["recommendations"]] == [False, True, True]
     assert "rules of thumb from a few rows, not evidence" in out
-    compare = "tlrun compare strategy=dann,feature_extract,fine_tune data=toy_gaussians device=cpu seeds=3"
-    assert out.splitlines()[-1].strip() == compare == content["compare"]
+    assert content["compare"] == [
+        "tlrun compare strategy=dann,feature_extract data=toy_gaussians device=cpu seeds=3",
+        "tlrun compare strategy=fine_tune strategy.train=last_k strategy.last_k=1 data=toy_gaussians device=cpu seeds=3",
+    ]
+    assert [line.strip() for line in out.splitlines()[-2:]] == content["compare"]
     assert not list(tmp_path.glob("outputs*"))  # nothing was trained
 
 
@@ -176,11 +179,15 @@ def test_a_file_that_cannot_be_written_is_told(advise: Run, tmp_path: Path) -> N
 
 
 def test_a_comparison_takes_seeds_for_a_seed_and_quotes_what_the_shell_would_read() -> None:
-    words = ("data=folders", "data.source.root=my photos", "seed=4")
-    assert comparison(["dann", "fine_tune", "fine_tune"], words, ["--config-dir=mine"]) == (
-        "tlrun compare --config-dir=mine strategy=dann,fine_tune data=folders 'data.source.root=my photos' seeds=3"
-    )
-    assert comparison([], words, []) is None
+    words = ("data=folders", "data.source.root=my photos", "model.bottleneck=64", "seed=4")
+    head = ("strategy.train=head", "model.bottleneck=256")
+    tried = [("dann", head), ("cdan", head), ("mcc", ()), ("source_only", ()), ("scratch", ())]
+    assert comparisons(tried, words, ["--config-dir=mine"]) == [
+        "tlrun compare --config-dir=mine strategy=dann,cdan strategy.train=head model.bottleneck=256 data=folders "
+        "'data.source.root=my photos' seeds=3",
+        "tlrun compare --config-dir=mine strategy=mcc data=folders 'data.source.root=my photos' model.bottleneck=64 seeds=3",
+    ]
+    assert comparisons([("scratch", ())], words, []) == []
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,6 @@ def _content(overrides: Sequence[str], asked: Any) -> dict[str, Any]:
     origin = [f"--config-dir={asked.config_dir}"] if asked.config_dir else []
     tried = [_tried(each, overrides, origin, None if asked.quick else pair) for each in advice.recommendations]
     possible = [each for each in tried if "problem" not in each]
-    strategies = [each["strategy"] for each in possible if each["strategy"] not in ("source_only", "scratch")]
     return {
         "format": FORMAT,
         "pair": named.data.name,
@@ -98,7 +97,7 @@ def _content(overrides: Sequence[str], asked: Any) -> dict[str, Any]:
         "recommendations": possible,
         "avoided": [*_impossible(tried), *(asdict(each) for each in advice.avoided)],
         "notes": [*advice.notes, *([] if asked.quick else _busy())],
-        "compare": comparison(strategies, overrides, origin),
+        "compare": comparisons([(each["strategy"], tuple(each["settings"])) for each in possible], overrides, origin),
     }
 
 
@@ -138,7 +137,11 @@ def _cost(config: ExperimentConfig, pair: DomainPair) -> dict[str, Any]:
     if (folder := finished(config)) is not None:
         return {"done": str(folder)}
     own, source = run_pace(config, pair)
-    return {"seconds": own.total, "source_model_seconds": source.total if source else None}
+    return {
+        "seconds": own.total,
+        "of_it_encoding_seconds": own.encoding,
+        "source_model_seconds": source.total if source else None,
+    }
 
 
 def _busy() -> Iterator[str]:
@@ -160,20 +163,34 @@ def _impossible(tried: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def command(recommendation: Recommendation, overrides: Sequence[str]) -> list[str]:
     """The words of the run that is recommended, behind `tlrun`; scratch starts from no weights, whichever were named."""
-    replaced = {_key(text) for text in recommendation.settings}
+    named = overrides
     if recommendation.strategy == "scratch":
-        replaced.add("model.weights")
-    kept = [text for text in overrides if _key(text) not in replaced]
-    return [f"strategy={recommendation.strategy}", *recommendation.settings, *kept]
+        named = [text for text in overrides if _key(text) != "model.weights"]
+    return [f"strategy={recommendation.strategy}", *_replacing(recommendation.settings, named)]
 
 
-def comparison(strategies: Sequence[str], overrides: Sequence[str], origin: Sequence[str]) -> str | None:
-    """The command that compares the strategies; None where there is none to compare."""
-    if not strategies:
-        return None
+def comparisons(
+    tried: Sequence[tuple[str, tuple[str, ...]]], overrides: Sequence[str], origin: Sequence[str]
+) -> list[str]:
+    """The commands that compare strategies, each with its settings: one for those whose settings are the same.
+
+    What a comparison adds by itself, floor and `scratch`, is not named.
+    """
     kept = [text for text in overrides if _key(text) != "seed"]
-    named = ",".join(dict.fromkeys(strategies))
-    return shlex.join(["tlrun", "compare", *origin, f"strategy={named}", *kept, "seeds=3"])
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for strategy, own in tried:
+        if strategy not in ("source_only", "scratch"):
+            groups.setdefault(own, []).append(strategy)
+    return [
+        shlex.join(["tlrun", "compare", *origin, f"strategy={','.join(names)}", *_replacing(own, kept), "seeds=3"])
+        for own, names in groups.items()
+    ]
+
+
+def _replacing(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """These settings, and the overrides that they do not replace."""
+    replaced = {_key(text) for text in own}
+    return [*own, *(text for text in overrides if _key(text) not in replaced)]
 
 
 def _key(override: str) -> str:
@@ -205,8 +222,9 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
             yield from _wrapped(note)
         yield ""
     yield RULES_ONLY if content["compare"] else NOT_EVIDENCE
-    if content["compare"]:
-        yield f"  {content['compare']}"
+    if len(content["compare"]) > 1:
+        yield "(What these have in common runs once; tlrun report then shows all runs together.)"
+    yield from (f"  {text}" for text in content["compare"])
 
 
 def _found_lines(content: dict[str, Any]) -> Iterator[str]:
@@ -265,6 +283,8 @@ def _recommendation_lines(number: int, each: dict[str, Any], situation: str) -> 
 
 def _cost_text(each: dict[str, Any]) -> str:
     said = f"about {duration(each['seconds'])} for {each['epochs']} epochs on this machine"
+    if each["of_it_encoding_seconds"] > each["seconds"] / 10:
+        said += f", {duration(each['of_it_encoding_seconds'])} of it to encode the rows once, which is kept"
     source = each["source_model_seconds"]
     return said + (f", and {duration(source)} for the source model, once" if source is not None else "")
 
