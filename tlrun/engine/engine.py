@@ -79,7 +79,7 @@ class Engine:
         self.learning = [self._learning(stretch) for stretch in self.plan.stretches]
         if settings.batch_size == 1:
             rows = {kind: self._first_row(kind) for kind in KINDS}
-            batches = [Batch(**{kind: rows[kind] for kind in self._kinds(each)}) for each in self.plan.stretches]
+            batches = [Batch(**{kind: rows[kind] for kind in self.kinds(each)}) for each in self.plan.stretches]
             check_single_rows(strategy, self.plan, batches, self.learning)
         strategy.class_weights = class_weights(config.optim, pair)
         self.tally = Tally(strategy.terms, runtime.device)
@@ -156,7 +156,7 @@ class Engine:
     def _train_phase(self, number: int) -> None:
         """One phase, from wherever the state says, to its end."""
         state, stretch = self.state, self.plan.stretches[number]
-        self._open_streams(stretch, self.open_parts(number))
+        self.open_streams(stretch, self.open_parts(number))
         if state.phase_step == 0:
             self._begin_phase(stretch)
         set_modes(self.strategy, still=stretch.phase.still)
@@ -165,7 +165,7 @@ class Engine:
             if state.phase_step % stretch.steps_per_epoch == 0:
                 self.strategy.begin_epoch(self)
                 set_modes(self.strategy, still=stretch.phase.still)
-            self._step(stretch, progress)
+            self.step(stretch, progress)
             state.phase_step += 1
             if state.phase_step % stretch.steps_per_epoch == 0:
                 self._end_epoch(stretch, self.plan.progress(number, state.phase_step))
@@ -177,7 +177,7 @@ class Engine:
         parameters = dict(self.strategy.named_parameters())
         state.trainable[phase.name] = sum(parameters[name].numel() for name in self.learning[state.phase])
         starts_trained = "head" in self.strategy.model.pretrained
-        tunes = "target" in self._kinds(stretch) and state.optimizer_steps > 0
+        tunes = "target" in self.kinds(stretch) and state.optimizer_steps > 0
         if (starts_trained or tunes) and state.source_test_accuracy_before is None:
             self._charge(training=True)
             with self.averaged():
@@ -185,7 +185,7 @@ class Engine:
             self._charge(training=False)
         self.strategy.begin_phase(phase, self)
 
-    def _kinds(self, stretch: Stretch) -> tuple[str, ...]:
+    def kinds(self, stretch: Stretch) -> tuple[str, ...]:
         """The kinds of rows that a phase reads."""
         if stretch.phase.reads is not None:
             return stretch.phase.reads
@@ -197,7 +197,7 @@ class Engine:
     @property
     def phases_on_target_labels(self) -> tuple[str, ...]:
         """The names of the phases that learn from target labels."""
-        return tuple(each.phase.name for each in self.plan.stretches if "target" in self._kinds(each))
+        return tuple(each.phase.name for each in self.plan.stretches if "target" in self.kinds(each))
 
     def _first_row(self, kind: str) -> Examples | None:
         """One row of a kind, as a batch; None where there is none."""
@@ -212,7 +212,7 @@ class Engine:
         """
         stretch = self.plan.stretches[number]
         set_learning(self.strategy, self.learning[number])
-        training = [KINDS[kind] for kind in self._kinds(stretch)]
+        training = [KINDS[kind] for kind in self.kinds(stretch)]
         opened = EncodedParts(dict(self.pair.parts), dict(self.pair.parts))
         if stretch.phase.encode_once:
             self._charge(training=False)
@@ -230,7 +230,8 @@ class Engine:
         if self.interrupts.requested:
             raise KeyboardInterrupt
 
-    def _open_streams(self, stretch: Stretch, opened: EncodedParts) -> None:
+    def open_streams(self, stretch: Stretch, opened: EncodedParts) -> None:
+        """The streams of training rows that a phase reads."""
         self.streams = {
             kind: Stream(
                 opened.training[KINDS[kind]],
@@ -243,12 +244,12 @@ class Engine:
                 balanced=self.config.engine.sampling == "balanced",
                 num_classes=self.pair.task.num_classes,
             )
-            for kind in self._kinds(stretch)
+            for kind in self.kinds(stretch)
         }
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
-    def _step(self, stretch: Stretch, progress: Progress) -> None:
+    def step(self, stretch: Stretch, progress: Progress) -> None:
         """One step of the clock: every turn of the phase, each over the same accumulated batches."""
         self.optimiser.set_rates(progress)
         accumulate = self.config.engine.accumulate

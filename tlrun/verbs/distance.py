@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import files
 from tlrun.config import ConfigError
+from tlrun.findings import LIKELY, UNLIKELY
 from tlrun.verbs import Parser
 
 if TYPE_CHECKING:
     from tlrun.spaces import Side, Space, SplitName
 
 FORMAT = 1
-UNLIKELY, LIKELY = 0.5, 0.1
 
 EPILOG = """\
   tlrun distance data=mnist_usps                   raw inputs, before anything is trained
