@@ -260,7 +260,7 @@ def test_models_of_images_refuse_tabular_rows(make, file):
 def test_resnet_refuses_grey_images(make):
     with pytest.raises(ConfigError) as error:
         make("resnet18", (1, 28, 28))
-    assert str(error.value) == "data.channels: resnet18 takes 3 channels, got 1; set data.channels=3"
+    assert str(error.value) == "data.channels: resnet18 takes 3 channels, got 1; set data.channels=3 or auto"
 
 
 def test_mlp_takes_tabular_rows_and_images(make):
