@@ -66,7 +66,9 @@ def test_the_card_counts_files_that_are_grey_transparent_or_deep(
     assert main(asked) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert "10 of 30 files looked at have transparency and are laid on white" in lines
-    assert "10 of 30 files looked at have more than 8 bits a channel and are scaled to 8 over their whole range" in lines
+    assert (
+        "10 of 30 files looked at have more than 8 bits a channel and are scaled to 8 over their whole range" in lines
+    )
     assert "20 of 30 files looked at are grey, repeated in three channels" in lines
     assert main([*asked, "data.channels=1", "data.normalize=shared", "model=lenet", "model.weights=random",
                  "model.weights_file=null", "data.image_size=28"]) == 0  # fmt: skip

@@ -12,7 +12,9 @@ from tlrun.listing import heading
 from tlrun.models.torchvision import input_spec, published_weights
 
 FACTS = re.compile(r"([\d.]+) M parameters, ([\d.]+) % top-1, (\d+) pixels")
-TOLD = {path.stem: match.groups() for path in (CONFIGS / "model").glob("*.yaml") if (match := FACTS.search(heading(path)))}
+TOLD = {
+    path.stem: match.groups() for path in (CONFIGS / "model").glob("*.yaml") if (match := FACTS.search(heading(path)))
+}
 NAMED = [
     path.stem
     for path in sorted((CONFIGS / "model").glob("*.yaml"))

@@ -106,7 +106,13 @@ def test_weights_on_hugging_face_are_fetched_once_where_that_is_allowed_and_not_
 ):
     endpoint, asked, path = hugging_face
     # The library reads these as it is imported, so they need a process of its own.
-    env = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "TLRUN_WEIGHTS": "", "TQDM_DISABLE": "1"}
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "TLRUN_WEIGHTS": "",
+        "TQDM_DISABLE": "1",
+    }
     env |= {"no_proxy": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-c", PROGRAM, endpoint, str(path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
