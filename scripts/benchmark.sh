@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints each figure that tlrun promises, with its target and their ratio (1 or more: reached).
-#   scripts/benchmark.sh [engine|usual|start|default|accuracy|frozen|files]...    all but frozen and files by default, some 30 minutes on 2 cores
+#   scripts/benchmark.sh [engine|usual|start|default|accuracy|frozen|files]...    by default all but the last two, some 30 minutes on 2 cores
 # engine    images per second against the same computation in a bare hand-tuned loop, turn by turn
 # usual     the same against PIL images, a DataLoader with 2 workers, float32, NCHW (needs torchvision)
 # start     `tlrun --help`; the first optimizer step beyond `import torch`
