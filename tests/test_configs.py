@@ -70,7 +70,11 @@ def test_a_file_begins_with_a_heading_that_list_can_show(name: str) -> None:
     assert (CONFIGS / name).read_text().endswith("\n")
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "name",
+    # data/datasets/test_configs.py types every domain alone; within a pair that takes Hydra a quarter second each.
+    [pytest.param(name, marks=pytest.mark.slow) if name.startswith("domain/") else name for name in OPTIONS],
+)
 def test_an_option_composes_and_types_without_a_key_too_many_or_too_few(
     name: str, config: Callable[..., ExperimentConfig]
 ) -> None:
