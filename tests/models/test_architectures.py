@@ -56,7 +56,7 @@ def without_values(monkeypatch: pytest.MonkeyPatch, module: object) -> Iterator[
     """
     build = module.build
 
-    def scaled(
+    def batch_norm(
         x: Tensor,
         mean: Tensor,
         std: Tensor,
@@ -65,10 +65,9 @@ def without_values(monkeypatch: pytest.MonkeyPatch, module: object) -> Iterator[
         *_: object,
         **__: object,
     ) -> Tensor:
-        if weight is None or bias is None:
-            return x * 1.0
         channels = (-1, *[1] * (x.dim() - 2))
-        return torch.addcmul(bias.view(channels), x, weight.view(channels))
+        x = x * (1.0 if weight is None else weight.view(channels))
+        return x if bias is None else x + bias.view(channels)
 
     def on_meta(*arguments: object) -> nn.Module:
         with torch.device("meta"):
@@ -76,7 +75,7 @@ def without_values(monkeypatch: pytest.MonkeyPatch, module: object) -> Iterator[
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "build", on_meta)
-        patch.setattr(nn.functional, "batch_norm", scaled)
+        patch.setattr(nn.functional, "batch_norm", batch_norm)
         if module is torchvision_models:
             regnet = models().regnet.BlockParams
             block_params = regnet.from_init_params
@@ -90,14 +89,15 @@ def without_values(monkeypatch: pytest.MonkeyPatch, module: object) -> Iterator[
 
 
 def learning_stages(strategy: nn.Module, phase: object) -> list[str]:
-    """The stages of which everything learns in a phase, of which others nothing may."""
-    names = matching(strategy, phase.train, where="")
-    model = strategy.model
-    whole = {name: {f"model.{prefix}.{each}" for each, _ in model.get_submodule(prefix).named_parameters()}
-             for name in (*model.learning_stages, "head")
-             for prefix in [f"backbone.stages.{name}" if name != "head" else name]}  # fmt: skip
-    assert names == set().union(*(parameters for parameters in whole.values() if parameters & names))
-    return [name for name, parameters in whole.items() if parameters & names]
+    """The stages that learn in a phase, which each do as a whole."""
+    model, names, found = strategy.model, matching(strategy, phase.train, where=""), []
+    for stage in (*model.learning_stages, "head"):
+        prefix = "model.head" if stage == "head" else f"model.backbone.stages.{stage}"
+        parameters = {f"{prefix}.{name}" for name, _ in model.stage(stage).named_parameters()}
+        if parameters & names:
+            assert parameters <= names, stage
+            found.append(stage)
+    return found
 
 
 def described(config, name: str, model: TransferModel, *overrides: str) -> nn.Module:
