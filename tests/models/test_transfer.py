@@ -187,9 +187,9 @@ def test_stages_receive_images_channels_last_in_whatever_order_they_come(make):
 
 @pytest.mark.parametrize("file", STAGES)
 def test_reinitialise_changes_the_named_stages_and_no_other(make, file):
-    names = make(file, bottleneck=16).stage_names
+    model = make(file, bottleneck=16)
+    names = model.stage_names
     for name in names:
-        model = make(file, bottleneck=16)
         model.pretrained = set(names)
         before = values(model)
         reinitialise(model, [name])
