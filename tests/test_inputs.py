@@ -7,6 +7,7 @@ import pytest
 from tlrun.config import ConfigError
 from tlrun.inputs import departures
 from tlrun.resolve import name_choices
+from tlrun.run import digest
 
 HALF = (0.5, 0.5, 0.5)
 LITE = "model=efficientnet_lite0"
@@ -28,6 +29,24 @@ def test_normalisation_is_the_models_where_its_published_weights_are_the_start(c
     data = name_choices(config("data=mnist_usps", "data.channels=3", *overrides)).data
     assert data.normalize == normalize
     assert (data.mean, data.std) == ((HALF, HALF) if normalize == "model" else (None, None))
+
+
+@pytest.mark.parametrize("pair", ["mnist_usps", "usps_mnist", "mnist_digits", "mnist_degraded", "fashion_degraded"])
+@pytest.mark.parametrize(
+    ("model", "channels"),
+    [("lenet", 1), ("digits_cnn", 1), ("mlp", 1), ("resnet18", 3), ("timm model.arch=resnet18", 3), ("efficientnet_lite0", 3)],
+)  # fmt: skip
+def test_pairs_of_grey_images_have_as_many_channels_as_the_model_must_have(config, pair, model, channels):
+    asked = [f"data={pair}", *f"model={model} model.weights=random".split()]
+    found = name_choices(config(*asked))
+    assert found.data.num_channels == channels
+    assert digest(found) == digest(name_choices(config(*asked, f"data.channels={channels}")))
+
+
+def test_grey_images_in_three_channels_meet_published_weights_under_the_published_mean(config):
+    data = name_choices(config(LITE, "data=mnist_usps")).data
+    assert (data.num_channels, data.normalize, data.mean) == (3, "model", HALF)
+    assert name_choices(config(LITE, "data=mnist_usps", "data.channels=1")).data.normalize == "shared"
 
 
 def test_size_crop_and_interpolation_are_the_models(config):

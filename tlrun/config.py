@@ -114,6 +114,8 @@ class ModelSettings(Settings):
     download: bool
 
     has_imagenet_weights: ClassVar[bool] = False
+    image_channels: ClassVar[Literal[1, 3] | None] = None
+    """How many channels its images must have, None where any number will do."""
 
     @property
     def input_spec(self) -> InputSpec | None:
@@ -132,7 +134,8 @@ class PairSettings(Settings):
     fitted to), interpolation, cache, on_bad_image and workers (threads that read; null for one a core).
 
     normalize: by the statistics of the source (shared), of each domain (per_domain), or by mean and std (model), which
-    are the model's published ones where they are null. What is `auto` follows from the model, see `tlrun/inputs.py`.
+    are the model's published ones where they are null. channels: colour becomes grey by luma, grey is repeated in three;
+    null is as many as the richer domain has. What is `auto` follows from the model, see `tlrun/inputs.py`.
 
     source None: one labelled domain alone, the target. protocol: split holds test rows out; transductive trains on all
     target rows without labels and tests on the same, granted ones apart.
@@ -142,7 +145,7 @@ class PairSettings(Settings):
     target: SerializeAsAny[DomainSettings]
     protocol: Literal["split", "transductive"]
     image_size: Count | Literal["auto"] | None
-    channels: Literal[1, 3] | None
+    channels: Literal["auto", 1, 3] | None
     normalize: Literal["auto", "shared", "per_domain", "model"]
     mean: tuple[float, ...] | None
     std: tuple[Positive, ...] | None
@@ -173,10 +176,16 @@ class PairSettings(Settings):
 
     @property
     def side(self) -> int | None:
-        """`image_size`, once `auto` is named; so are the next two."""
+        """`image_size`, once `auto` is named; so are the next three."""
         if self.image_size == "auto":
             raise _unnamed("image_size")
         return self.image_size
+
+    @property
+    def num_channels(self) -> Literal[1, 3] | None:
+        if self.channels == "auto":
+            raise _unnamed("channels")
+        return self.channels
 
     @property
     def centre_fraction(self) -> float:

@@ -21,7 +21,7 @@ from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
 from tlrun.files import RunError
-from tlrun.inputs import departures
+from tlrun.inputs import departures, run_card
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
 from tlrun.requirement import check_answerable, parse_requirement
@@ -82,7 +82,9 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     threads = torch.get_num_threads()
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
-    folder.write_data_card({**pair.card, "departures_from_model_input": departures(config)})
+    folder.write_data_card(run_card(config, pair.card))
+    for sentence in departures(config):
+        log.info("images: %s", sentence)
     start, device_name = engine.weights, engine.runtime.describe()
     folder.write_environment(
         environment(command=command, device=device_name, threads=threads, weights=start.sha256, origin=start.origin)

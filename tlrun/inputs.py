@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ from tlrun.files import RunError, read_yaml
 
 
 def name_inputs(config: ExperimentConfig, *, weights: str) -> PairSettings:
-    """The node `data` with size, crop, interpolation and normalisation named; `auto` is what the model was trained with.
+    """The node `data` with every `auto` named that tells how images are made; it is what the model was trained with.
 
-    weights: what `model.weights` stands for. Without published weights, crop and interpolation become 0.875 and
-    bilinear. Normalisation is the model's where its published weights are what the run starts from, else shared.
+    weights: what `model.weights` stands for. Channels are as many as the model must have, else one. Without published
+    weights, crop and interpolation become 0.875 and bilinear. Normalisation is the model's where its published weights
+    are what the run starts from, else shared.
     Imports a model's library only where its weights decide. Raises ConfigError where a model has nothing to say.
     """
     data, model = config.data, config.model
+    if data.channels == "auto":
+        data = data.model_copy(update={"channels": model.image_channels or 1})
     normalize = data.normalize
     if normalize == "auto":
         normalize = "model" if data.channels != 1 and _starts_as_published(config, weights) else "shared"
@@ -47,6 +51,11 @@ def name_inputs(config: ExperimentConfig, *, weights: str) -> PairSettings:
     if needs_mean and spec is not None:
         update |= {"mean": spec.mean, "std": spec.std}
     return data.model_copy(update=update)
+
+
+def run_card(config: ExperimentConfig, card: Mapping[str, Any]) -> dict[str, Any]:
+    """The data card of a resolved run: that of its pair, and the departures."""
+    return {**card, "departures_from_model_input": departures(config)}
 
 
 def departures(config: ExperimentConfig) -> list[str]:

@@ -127,6 +127,7 @@ def test_operation_for_colour_alone_is_refused_on_grey() -> None:
     assert problem.startswith("augment.albumentations: an operation does not take uint8 (12, 12, 1) images: ")
 
 
+@pytest.mark.slow
 def test_library_is_imported_only_for_a_pipeline_and_asks_no_network() -> None:
     code = """
 import os, sys, torch

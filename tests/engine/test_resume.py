@@ -106,7 +106,13 @@ def train_in_pieces(config: ExperimentConfig, draw: random.Random, *, saved_ever
     raise AssertionError
 
 
-@pytest.mark.parametrize("kind", KINDS)
+RARE = {"source_only_mixed", "fine_tune", "adabn", "mmd"}
+"""Kinds of which what is remembered between steps is in the others too, or which are slow on most processors (bf16)."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in RARE else kind for kind in KINDS]
+)
 def test_run_stopped_at_any_steps_equals_one_never_stopped(
     kind: str, described: Describe, train: Train, tmp_path: Path
 ) -> None:

@@ -236,7 +236,9 @@ def test_sizes_that_a_network_cannot_take_are_refused(make, arch, side, weights,
 
 
 def test_a_network_for_colour_refuses_grey_images_and_says_what_to_set(make):
-    with pytest.raises(ConfigError, match="data.channels: resnet18 takes 3 channels, got 1; set data.channels=3"):
+    with pytest.raises(
+        ConfigError, match="data.channels: resnet18 takes 3 channels, got 1; set data.channels=3 or auto"
+    ):
         make("resnet18", (1, 64, 64))
 
 

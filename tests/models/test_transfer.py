@@ -187,9 +187,9 @@ def test_stages_receive_images_channels_last_in_whatever_order_they_come(make):
 
 @pytest.mark.parametrize("file", STAGES)
 def test_reinitialise_changes_the_named_stages_and_no_other(make, file):
-    names = make(file, bottleneck=16).stage_names
+    model = make(file, bottleneck=16)
+    names = model.stage_names
     for name in names:
-        model = make(file, bottleneck=16)
         model.pretrained = set(names)
         before = values(model)
         reinitialise(model, [name])
@@ -260,7 +260,7 @@ def test_models_of_images_refuse_tabular_rows(make, file):
 def test_resnet_refuses_grey_images(make):
     with pytest.raises(ConfigError) as error:
         make("resnet18", (1, 28, 28))
-    assert str(error.value) == "data.channels: resnet18 takes 3 channels, got 1; set data.channels=3"
+    assert str(error.value) == "data.channels: resnet18 takes 3 channels, got 1; set data.channels=3 or auto"
 
 
 def test_mlp_takes_tabular_rows_and_images(make):

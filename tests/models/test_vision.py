@@ -29,6 +29,7 @@ assert declared == ([] if fits else ["torchvision::nms", "torchvision::qnms"]), 
 """
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_once_and_works_beside_the_torch_that_is_here():
     done = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

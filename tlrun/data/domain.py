@@ -229,7 +229,7 @@ def input_shape(source: SplitDomain, target: SplitDomain, config: PairSettings) 
         if problems:
             raise ConfigError(problems)
         return (int(first[0]),)
-    channels = config.channels or max(first[2], second[2])
+    channels = config.num_channels or max(first[2], second[2])
     if config.side is not None:  # rows of files are larger, and cropped
         return (int(channels), config.side, config.side)
     if first[:2] != second[:2]:

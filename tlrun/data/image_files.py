@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from tlrun.config import ConfigError
 from tlrun.data.cache import Arrays, cached_arrays
-from tlrun.data.images import BadImage, ImageFiles, read_image
+from tlrun.data.images import BadImage, Channels, Header, ImageFiles, read_header, read_image
 from tlrun.data.reading import in_order
 from tlrun.data.splits import sample
 
@@ -70,10 +70,15 @@ def _ask(path: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Look:
-    """fingerprint: see `look_at`. sizes (n, 2): width and height of those of the sampled files that tell them."""
+    """fingerprint: see `look_at`. headers: what the sampled files say of themselves, of those that can be read."""
 
     fingerprint: str
-    sizes: NDArray[np.int64]
+    headers: tuple[Header, ...]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Width and height, (n, 2)."""
+        return np.array([header.size for header in self.headers], dtype=np.int64).reshape(-1, 2)
 
 
 def look_at(files: ImageFiles, listing: Listing, *, workers: int | None) -> Look:
@@ -83,16 +88,16 @@ def look_at(files: ImageFiles, listing: Listing, *, workers: int | None) -> Look
     """
     digest = hashlib.sha256("\0".join(files.names).encode("utf-8", "surrogateescape"))
     digest.update(listing.sizes.data)
-    sizes = []
-    for content, size in in_order(_content, map(files.path, sample(len(files)).tolist()), workers=workers):
+    headers = []
+    for content, header in in_order(_content, map(files.path, sample(len(files)).tolist()), workers=workers):
         digest.update(content)
-        if size is not None:
-            sizes.append(size)
-    return Look(digest.hexdigest(), np.array(sizes, dtype=np.int64).reshape(-1, 2))
+        if header is not None:
+            headers.append(header)
+    return Look(digest.hexdigest(), tuple(headers))
 
 
-def _content(path: str) -> tuple[bytes, tuple[int, int] | None]:
-    """A hash of the file, and the width and height that its header gives."""
+def _content(path: str) -> tuple[bytes, Header | None]:
+    """A hash of the file, and what its header says."""
     try:
         content = Path(path).read_bytes()
     except OSError:
@@ -100,7 +105,7 @@ def _content(path: str) -> tuple[bytes, tuple[int, int] | None]:
     digest = hashlib.blake2b(content, digest_size=16).digest()
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return digest, image.size
+            return digest, read_header(image)
     except Exception:  # a damaged file is told of where it is decoded
         return digest, None
 
@@ -112,6 +117,17 @@ def describe_sizes(sizes: NDArray[np.int64]) -> str:
     order = np.argsort(sizes.prod(1), kind="stable")
     least, middle, most = (f"{width}x{height}" for width, height in sizes[order[[0, len(order) // 2, -1]]].tolist())
     return f"images of {least}" if least == most else f"images from {least} over {middle} (median) to {most}"
+
+
+def describe_kinds(headers: Sequence[Header], *, channels: Channels) -> list[str]:
+    """What of the sampled files is not plain colour of 8 bits, and what becomes of it, in words for the data card."""
+    told = {
+        "is_transparent": "have transparency and are laid on white",
+        "is_deep": "have more than 8 bits a channel and are scaled to 8 over their whole range",
+    }
+    told |= {"is_grey": "are grey, repeated in three channels"} if channels == 3 else {}
+    counts = {words: sum(getattr(header, kind) for header in headers) for kind, words in told.items()}
+    return [f"{count} of {len(headers)} files looked at {words}" for words, count in counts.items() if count]
 
 
 def check_present(files: ImageFiles, listing: Listing, where: str) -> None:

@@ -71,6 +71,16 @@ class ImageFiles:
         return os.path.join(self.root, self.names[number])  # noqa: PTH118  # pathlib takes four times as long
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before it is decoded. size: width and height as stored."""
+
+    size: Size
+    is_grey: bool
+    is_transparent: bool
+    is_deep: bool
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file of this name is taken for an image; hidden files never are."""
     stem, dot, suffix = name.rpartition(".")
@@ -103,6 +113,12 @@ def image_size(path: Path | str) -> Size:
             return image.size
     except Exception as error:
         raise BadImage(path, " ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+def read_header(image: Image.Image) -> Header:
+    """Of an image that was opened and not decoded; `_plain` is what its kind decides."""
+    deep = image.mode.startswith("I")
+    return Header(image.size, deep or image.mode in ("1", "L", "LA", "La"), image.has_transparency_data, deep)
 
 
 def read_thumbnail(path: Path | str, *, side: int) -> NDArray[np.uint8]:

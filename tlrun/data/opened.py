@@ -15,6 +15,7 @@ from tlrun.data.decoded import decoded_rows
 from tlrun.data.image_files import (
     Listing,
     check_present,
+    describe_kinds,
     describe_sizes,
     list_files,
     look_at,
@@ -76,7 +77,7 @@ class _OpenedArray(Opened):
         return repr((x.shape, x.dtype.str)).encode(), np.ascontiguousarray(x).data.cast("B")  # type: ignore[return-value]
 
     def fitted(self, rows: RowNumbers) -> RowStore:
-        return Held(fit(self._x, rows, size=self._config.side, channels=self._config.channels))
+        return Held(fit(self._x, rows, size=self._config.side, channels=self._config.num_channels))
 
 
 class _OpenedFiles(Opened):
@@ -92,7 +93,11 @@ class _OpenedFiles(Opened):
             check_present(files, self._listing, where)
         self.usable = np.flatnonzero(sound)
         self._look = look_at(files, self._listing, workers=config.workers)
-        self.notes = (describe_sizes(self._look.sizes), *name_bad(files, sound))
+        self.notes = (
+            describe_sizes(self._look.sizes),
+            *describe_kinds(self._look.headers, channels=self._reading.channels),
+            *name_bad(files, sound),
+        )
         if len(files) > SAMPLE:
             self.notes += (
                 f"statistics are those of {SAMPLE:,} train rows; the fingerprint is of all names and sizes and of the "
@@ -120,7 +125,7 @@ def file_reading(config: PairSettings) -> Reading:
     return Reading(
         size=round(config.side / config.centre_fraction),
         fit=config.fit,
-        channels=config.channels or 3,
+        channels=config.num_channels or 3,
         interpolation=config.resampling,
         workers=config.workers,
     )

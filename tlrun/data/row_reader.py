@@ -65,4 +65,4 @@ class RowReader:
         x = np.stack(images)
         if self.files is not None:
             return torch.from_numpy(x)
-        return fit(x, np.arange(len(x)), size=self.config.side, channels=self.config.channels)
+        return fit(x, np.arange(len(x)), size=self.config.side, channels=self.config.num_channels)

@@ -7,7 +7,7 @@ import importlib.util
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -45,6 +45,7 @@ class EfficientNetLite0(Backbone):
 
     class Config(ModelSettings):
         has_imagenet_weights: ClassVar[bool] = True
+        image_channels: ClassVar[Literal[1, 3] | None] = 3
 
         @property
         def input_spec(self) -> InputSpec:
@@ -52,7 +53,7 @@ class EfficientNetLite0(Backbone):
             return InputSpec(size=224, mean=half, std=half, interpolation="bicubic", crop_fraction=0.875)
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
-        shape = image_shape(shape, model="efficientnet_lite0", channels=3)
+        shape = image_shape(shape, model="efficientnet_lite0", channels=config.image_channels)
         made = parted(Network(), shape, arch="efficientnet_lite0", published=config.input_spec, classifier="classifier")
         super().__init__(made.stages, out_features=made.out_features)
         self.config, self.shape, self.names = config, shape, made.names

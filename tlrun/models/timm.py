@@ -7,7 +7,7 @@ import importlib
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -42,6 +42,7 @@ class Timm(Backbone):
         arch: str
 
         has_imagenet_weights: ClassVar[bool] = True
+        image_channels: ClassVar[Literal[1, 3] | None] = 3
 
         @property
         def input_spec(self) -> InputSpec:
@@ -50,7 +51,7 @@ class Timm(Backbone):
             return timm.input_spec(self.arch)
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
-        shape = image_shape(shape, model=config.arch, channels=3)
+        shape = image_shape(shape, model=config.arch, channels=config.image_channels)
         spec, published = input_spec(config.arch), description(config.arch)
         if published.fixed_input_size and config.weights == "imagenet" and shape[1:] != (spec.size, spec.size):
             raise size_refused(config.arch, shape, spec, "its weights are for one size")

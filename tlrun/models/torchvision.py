@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -44,6 +44,7 @@ class Torchvision(Backbone):
         arch: str
 
         has_imagenet_weights: ClassVar[bool] = True
+        image_channels: ClassVar[Literal[1, 3] | None] = 3
 
         @property
         def input_spec(self) -> InputSpec:
@@ -52,7 +53,7 @@ class Torchvision(Backbone):
             return torchvision.input_spec(self.arch)
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
-        shape = image_shape(shape, model=config.arch, channels=3)
+        shape = image_shape(shape, model=config.arch, channels=config.image_channels)
         spec = input_spec(config.arch)
         is_sized = config.arch.partition("_")[0] in SIZED
         if is_sized and config.weights == "imagenet" and shape[1:] != (spec.size, spec.size):

@@ -168,7 +168,9 @@ def image_shape(
     found, height, width = shape
     problems = []
     if channels is not None and found != channels:
-        problems.append(f"data.channels: {model} takes {channels} channels, got {found}; set data.channels={channels}")
+        problems.append(
+            f"data.channels: {model} takes {channels} channels, got {found}; set data.channels={channels} or auto"
+        )
     if min(height, width) < smallest:
         problems.append(
             f"data.image_size: {model} takes at least {smallest} x {smallest} pixels, got {height} x {width}; "

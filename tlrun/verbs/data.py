@@ -11,6 +11,7 @@ from typing import Any
 
 from tlrun.compose import Request, settings
 from tlrun.config import ExperimentConfig
+from tlrun.inputs import run_card
 from tlrun.resolve import name_images
 from tlrun.verbs import Parser
 
@@ -65,11 +66,13 @@ def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) ->
     from tlrun.data.preview import preview
     from tlrun.resolve import name_choices
 
-    pair, previews = preview(name_choices(config), per_class=8)
+    config = name_choices(config)
+    pair, previews = preview(config, per_class=8)
+    card = run_card(config, pair.card)
     if json_only:
-        print(json.dumps(pair.card, indent=2))
+        print(json.dumps(card, indent=2))
         return 0
-    print("\n".join(card_lines(pair.card)))
+    print("\n".join(card_lines(card)))
     if picture is not None:
         from tlrun.report.preview_picture import draw
 
@@ -144,6 +147,7 @@ def card_lines(card: Mapping[str, Any]) -> Iterable[str]:
     shape = " x ".join(map(str, card["input_shape"]))
     yield f"{card['pair']}: {len(card['classes'])} classes, inputs {shape}, normalised {card['normalize'].replace('_', ' ')}"
     yield f"fingerprint {card['fingerprint'][:16]}"
+    yield from card.get("departures_from_model_input", ())
     if card["protocol"] != "split":
         yield f"protocol {card['protocol']}: {card['protocol_means']}"
     for role in ("source", "target"):
