@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
@@ -96,6 +96,7 @@ class Engine:
         self.ema = EmaCopy(strategy) if settings.ema.decay is not None else None
         self.evaluator = Evaluator(strategy, partial(self.batches, test_time=settings.test_time), runtime)
         self.checkpoints = Checkpoints(self)
+        self.follow: Callable[[Mapping[str, Any]], None] = lambda row: None  # told each row of metrics.csv as it is made
 
     # -- the run ------------------------------------------------------------------------------------------------
 
@@ -108,9 +109,8 @@ class Engine:
         self.mark = self.saved = time.monotonic()
         with ExitStack() as stack:
             self.interrupts = stack.enter_context(Interrupts())
-            done = (
-                self.plan.steps if self.finished else self.plan.progress(self.state.phase, self.state.phase_step).step
-            )
+            plan, state = self.plan, self.state
+            done = plan.steps if self.finished else plan.progress(state.phase, state.phase_step).step
             self.display = stack.enter_context(Display(steps=self.plan.steps, done=done))
             if self.finished:
                 self.open_parts(len(self.plan.stretches) - 1)
@@ -342,6 +342,7 @@ class Engine:
         elif improved:
             self.checkpoints.hold_best()
         self.display.epoch(row, epochs=self.plan.epochs)
+        self.follow(row)
 
     def _say_early(self, stretch: Stretch, waited: Patience, epoch: int) -> None:
         """Notes that a phase ends before its share is used up, and why."""
