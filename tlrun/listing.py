@@ -51,6 +51,8 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
                                      --top K, --domain source; the data of the run need not be there
        tlrun eval RUN [KEY=VALUE ...]
                                      a finished run on other data, all figures: --split val,test,all, --output DIR
+       tlrun diff RUN RUN            how two finished runs differ: settings, data, environment, results row by row, and
+                                     from which epoch on: --json FILE
        tlrun --version | --help      tlrun VERB --help tells more of each of these
 
 examples:

@@ -54,8 +54,8 @@ def of_wandb(folder: RunFolder) -> Series:
         elif record.WhichOneof("record_type") == "summary":
             for item in record.summary.update:
                 value = json.loads(item.value_json)
-                if isinstance(value, int | float) and item.key and not item.key.startswith("_"):
-                    found[f"summary/{item.key}"] = [(0, value)]
+                if isinstance(value, int | float) and item.key.startswith("summary/"):
+                    found[item.key] = [(0, value)]
     return dict(found)
 
 

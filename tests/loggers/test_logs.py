@@ -117,7 +117,9 @@ def test_a_finished_run_is_logged_from_its_files_when_it_is_asked_for_later(
     assert folder.loggers.stat().st_mtime_ns == written
 
 
-def test_logs_change_neither_a_runs_name_nor_its_numbers(train: Train, described: Describe, memory: type[Memory]) -> None:
+def test_logs_change_neither_a_runs_name_nor_its_numbers(
+    train: Train, described: Describe, memory: type[Memory]
+) -> None:
     plain = train(*MMD, root="plain")
     logged = train(*MMD, "run.loggers=[tensorboard]")
     assert plain.path.name == logged.path.name

@@ -17,7 +17,7 @@ PROJECT = "tlrun"
 
 
 class WandbLogger:
-    """A row of metrics.csv is a step of the history; the settings are its config, summary.json its summary.
+    """A row of metrics.csv is a step of the history; the settings are its config, summary.json is in its summary.
 
     An offline log is written anew when a run goes on, under its old id. Online, W&B has the first epochs already and
     is told those that follow.
@@ -40,15 +40,19 @@ class WandbLogger:
             dir=folder.path,
             mode=mode,
             resume="allow",
-            settings=wandb.Settings(console="off", silent=True, save_code=False, disable_git=True, x_disable_stats=True),
+            settings=wandb.Settings(
+                console="off", silent=True, save_code=False, disable_git=True, x_disable_stats=True
+            ),
         )
         return {"where": folder.wandb.name if mode == "offline" else mode, "run": name}
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         if row["epoch"] >= self.run.step:
-            self.run.log(figures(row), step=int(row["epoch"]))
+            self.run.log(figures(row), step=int(row["epoch"]), commit=True)  # else W&B keeps it until the next
 
     def end(self, summary: Mapping[str, Any] | None) -> None:
         if summary is not None:
-            self.run.summary.update({name: value for name, value in summary.items() if value is not None})
+            # W&B's own summary has the last epoch's figures under their plain names.
+            known = {f"summary/{name}": value for name, value in summary.items() if value is not None}
+            self.run.summary.update(known)
         self.run.finish(exit_code=1 if summary is None else 0)

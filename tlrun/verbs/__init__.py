@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from tlrun.config import ConfigError
 
-VERBS = ("list", "data", "doctor", "report", "predict", "eval", "distance")
+VERBS = ("list", "data", "doctor", "report", "predict", "eval", "distance", "diff")
 """Every verb, in the order in which help shows them."""
 
 
