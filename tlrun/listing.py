@@ -143,11 +143,12 @@ def help_text(folders: list[Path]) -> str:
 
 def version_text() -> str:
     """Our version and those that numbers depend on most, without importing them."""
-    versions = [f"{package} {_version(package)}" for package in ("torch", "torchvision", "hydra-core")]
-    return f"tlrun {_version('tlrun')} ({', '.join(versions)}, Python {platform.python_version()})"
+    versions = [f"{package} {version(package)}" for package in ("torch", "torchvision", "hydra-core")]
+    return f"tlrun {version('tlrun')} ({', '.join(versions)}, Python {platform.python_version()})"
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of an installed distribution, without importing it; `not installed` for any other."""
     import importlib.metadata
 
     try:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,7 +18,7 @@ from tests.engine.runs import SAVING, TOY, rows
 from tests.loggers.readers import READERS
 from tlrun import experiment
 from tlrun.cli import main
-from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.config import ExperimentConfig
 from tlrun.experiment import run
 from tlrun.loggers import logs
 from tlrun.loggers.base import PACKAGES, Logger, figures, not_installed
@@ -46,8 +46,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 class Memory:
     """A logger that remembers what it is told, and fails when it is asked to."""
 
-    told: list[tuple[str, Any]] = []
-    fails_at: str | int = ""
+    told: ClassVar[list[tuple[str, Any]]] = []
+    fails_at: ClassVar[str | int] = ""
 
     def start(self, folder: RunFolder, config: ExperimentConfig, known: Any) -> dict[str, Any]:
         self._tell("start", dict(known))

@@ -96,7 +96,9 @@ class Engine:
         self.ema = EmaCopy(strategy) if settings.ema.decay is not None else None
         self.evaluator = Evaluator(strategy, partial(self.batches, test_time=settings.test_time), runtime)
         self.checkpoints = Checkpoints(self)
-        self.follow: Callable[[Mapping[str, Any]], None] = lambda row: None  # told each row of metrics.csv as it is made
+        self.follow: Callable[[Mapping[str, Any]], None] = lambda row: (
+            None
+        )  # told each row of metrics.csv as it is made
 
     # -- the run ------------------------------------------------------------------------------------------------
 

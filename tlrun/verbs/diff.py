@@ -44,9 +44,8 @@ def main(arguments: list[str]) -> int:
         files.write_bytes(Path(asked.json), text.encode())
     for name, folder, command in zip(("first", "second"), found.folders, found.commands, strict=True):
         print(f"{name + ':':<8}{folder}\n        {command}")
-    print()
+    print("\n" + "\n".join(_sentences(found)) + "\n")
     print(formats.terminal(list(_tables(found))), end="")
-    print("\n" + "\n".join(_sentences(found)))
     return 0
 
 
@@ -86,9 +85,8 @@ def _agreed(found: Agreement | None) -> str:
     if not found.labelled:
         return text
     return (
-        f"{text}; of {found.labelled:,} with a label both have {found.both_right:,} right, "
-        f"the first alone {found.first_alone:,}, the second alone {found.second_alone:,} "
-        f"(McNemar's exact test: p = {found.p:.3g})"
+        f"{text}\nright: of {found.labelled:,} with a label both have {found.both_right:,}, the first alone "
+        f"{found.first_alone:,}, the second alone {found.second_alone:,} (McNemar's exact test: p = {found.p:.3g})"
     )
 
 
@@ -130,6 +128,8 @@ def _change(name: str, values: Both) -> str:
     if not all(isinstance(value, int | float) for value in values):
         return ""
     change = values[1] - values[0]
+    if change == 0:
+        return "="
     if _is_share(name):
         return f"{100 * change:+.2f}"
     return f"{change:+,.4g}" if isinstance(change, float) else f"{change:+,}"
