@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,14 +210,12 @@ def _course(first: RunFolder, second: RunFolder) -> Course:
     common = [name for name in columns[0] if name in columns[1] and name not in TIMINGS]
     alone = [tuple(name for name in columns[at] if name not in columns[1 - at]) for at in (0, 1)]
     rows = [table[common].to_dict("records") for table in tables]
-    equal, epoch, step, differing = 0, None, None, ()
-    for ours, theirs in zip(*rows, strict=False):
-        differing = tuple(name for name in common if not _same(ours[name], theirs[name]))
-        if differing:
+    course = Course(0, (len(rows[0]), len(rows[1])), None, None, (), (alone[0], alone[1]))
+    for equal, (ours, theirs) in enumerate(zip(*rows, strict=False)):
+        if differing := tuple(name for name in common if not _same(ours[name], theirs[name])):
             epoch, step = (int(ours[name]) if name in ours else None for name in ("epoch", "step"))
-            break
-        equal += 1
-    return Course(equal, (len(rows[0]), len(rows[1])), epoch, step, differing, (alone[0], alone[1]))
+            return replace(course, equal=equal, epoch=epoch, step=step, columns=differing)
+    return replace(course, equal=min(course.epochs))
 
 
 def _same(first: object, second: object) -> bool:

@@ -28,7 +28,7 @@ class MlflowLogger:
         import mlflow
 
         own = f"sqlite:///{Path(config.run.root).absolute() / 'mlflow.db'}"
-        uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else own
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or own
         self.client = mlflow.MlflowClient(tracking_uri=uri)
         self.run_id = str(known.get("run", ""))
         self.logged: dict[str, set[int]] = {}

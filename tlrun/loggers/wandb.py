@@ -24,7 +24,7 @@ class WandbLogger:
     """
 
     def start(self, folder: RunFolder, config: ExperimentConfig, known: Mapping[str, Any]) -> dict[str, Any]:
-        mode = os.environ.get("WANDB_MODE", "offline")
+        mode = os.environ.get("WANDB_MODE") or "offline"
         if mode != "online":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it tells its makers of its own errors
         import wandb

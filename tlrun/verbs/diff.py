@@ -65,8 +65,8 @@ def _tables(found: Difference) -> Iterator[Table]:
             (each.name, *map(str, each.rows), *map(_per_cent, each.accuracy), _change("accuracy", each.accuracy))
             for each in found.classes
         )
-        heads = ("class", "rows (first)", "rows (second)", "first", "second", "change")
-        yield Table("Accuracy on the target test rows by class, in %", heads, rows, words=1)
+        columns = ("class", "rows (first)", "rows (second)", *heads, "change")
+        yield Table("Accuracy on the target test rows by class, in %", columns, rows, words=1)
 
 
 def _sentences(found: Difference) -> Iterator[str]:
