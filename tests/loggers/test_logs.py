@@ -92,6 +92,7 @@ def assert_logged(name: str, folder: RunFolder) -> None:
     assert folder.read_loggers()[name]["complete"] is True
 
 
+@pytest.mark.slow
 @each_logger
 def test_a_run_killed_between_two_epochs_has_each_epoch_once_in_its_log(
     name: str, described: Describe, tmp_path: Path, children: None
