@@ -11,7 +11,7 @@ python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet uv
 
 printf 'torch==%s\ntorchvision==%s\n' "${TORCH:-2.13.0}" "${TORCHVISION:-0.28.0}" > "$work/pins.txt"
-"$work/venv/bin/uv" pip compile pyproject.toml --extra dev --extra all --constraint "$work/pins.txt" \
+"$work/venv/bin/uv" pip compile pyproject.toml --all-extras --constraint "$work/pins.txt" \
     --python-version 3.11 --python-platform linux --upgrade --quiet \
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file "$work/constraints.txt"
 

@@ -33,7 +33,8 @@ ALLOWED = {
                "strategies"},
     "requirement": {"config", "run"},
     "inputs": {"config", "files"},
-    "resolve": {"config", "engine", "inputs", "requirement"},
+    "loggers": {"config", "files", "run"},
+    "resolve": {"config", "engine", "inputs", "loggers", "requirement"},
     "trained": {"batch", "build", "config", "data", "engine", "files", "models", "run", "strategies"},
     "report": {"config", "data", "files", "metrics", "run", "trained"},
 }  # fmt: skip

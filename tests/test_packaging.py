@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tlrun.loggers.base import PACKAGES
+from tlrun.verbs.doctor import EXTRAS
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
@@ -31,7 +34,18 @@ def test_every_requirement_has_its_exact_version_in_the_constraints() -> None:
 
 
 def test_every_requirement_has_a_lower_bound() -> None:
-    assert [each for each in PROJECT["dependencies"] if not re.search(r"[>=]=\d", each)] == []
+    extras = [each for group in PROJECT["optional-dependencies"].values() for each in group]
+    assert [each for each in (*PROJECT["dependencies"], *extras) if not re.search(r"[>=]=\d", each)] == []
+
+
+def test_doctor_and_loggers_know_every_extra_and_what_it_brings() -> None:
+    extras = {name: tuple(map(name_of, group)) for name, group in PROJECT["optional-dependencies"].items()}
+    assert {name: extras[name] for name in extras.keys() - {"all", "dev"}} == EXTRAS
+    assert PACKAGES.keys() <= extras.keys()
+
+
+def test_one_logger_at_least_is_tested_wherever_the_tests_run() -> None:
+    assert "tensorboard" in map(name_of, PROJECT["optional-dependencies"]["dev"])
 
 
 def test_no_file_says_where_to_fetch_packages_from() -> None:

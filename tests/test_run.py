@@ -44,7 +44,7 @@ engine: {epochs: 10, steps_per_epoch: null, batch_size: 64, eval_batch_size: 512
 augment: {albumentations: [{_target_: Blur, p: 1, "on": true}], crop: null, flip: 0, shift: 2, randaugment: null,
   brightness: 0, contrast: 0, saturation: 0, hue: 0, erase: null, mix: null, target: null, views: null}
 device: {name: cpu, threads: 2}
-run: {root: outputs, fresh: false, require: null, checkpoint_seconds: 60, plots: false}
+run: {root: outputs, fresh: false, require: null, checkpoint_seconds: 60, plots: false, loggers: []}
 """
 
 

@@ -19,6 +19,7 @@ from tlrun.settings import NonNegative as NonNegative
 from tlrun.settings import OpenFraction as OpenFraction
 from tlrun.settings import Positive as Positive
 from tlrun.settings import Settings as Settings
+from tlrun.settings import flatten as flatten
 from tlrun.strategy_settings import AdaptationSettings as AdaptationSettings
 from tlrun.strategy_settings import AdversarialSettings as AdversarialSettings
 from tlrun.strategy_settings import Grant as Grant
@@ -228,14 +229,23 @@ class DeviceSettings(Settings):
     threads: Count | None
 
 
+LoggerName = Literal["tensorboard", "mlflow", "wandb"]
+
+
 class RunSettings(Settings):
-    """Where results go and what is asked of them; not part of a run's name."""
+    """Where results go and what is asked of them; not part of a run's name. loggers: where epochs are told beside
+    metrics.csv, see `tlrun/loggers`."""
 
     root: str
     fresh: bool
     require: str | None
     checkpoint_seconds: NonNegative
     plots: bool
+    loggers: tuple[LoggerName, ...]
+
+    def problems(self) -> list[str]:
+        twice = sorted({name for name in self.loggers if self.loggers.count(name) > 1})
+        return [f"loggers: names {', '.join(twice)} twice"] if twice else []
 
 
 class PretrainSettings(Settings):

@@ -22,6 +22,7 @@ from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
 from tlrun.files import RunError
 from tlrun.inputs import departures, run_card
+from tlrun.loggers.logs import complete_logs, open_logs
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
 from tlrun.requirement import check_answerable, parse_requirement
@@ -61,6 +62,7 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
         if folder.state() == "done":
             if config.run.plots and not folder.plots.is_dir():  # asked for only now
                 _draw(folder)
+            complete_logs(config, folder)
             return _outcome(config, folder, "already done")
         with folder.logging(), _status(folder):
             folder.write_config(config)
@@ -89,8 +91,10 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     folder.write_environment(
         environment(command=command, device=device_name, threads=threads, weights=start.sha256, origin=start.origin)
     )
-    engine.fit()
-    finish(engine, pretrain_seconds=source.summary["seconds"] if source else None)
+    with open_logs(config, folder, engine.state.rows) as logs:
+        engine.follow = logs.epoch
+        engine.fit()
+        logs.end(finish(engine, pretrain_seconds=source.summary["seconds"] if source else None))
     if config.run.plots:
         _draw(folder)
 

@@ -59,6 +59,8 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
                                      --top K, --domain source; the data of the run need not be there
        tlrun eval RUN [KEY=VALUE ...]
                                      a finished run on other data, all figures: --split val,test,all, --output DIR
+       tlrun diff RUN RUN            how two finished runs differ: settings, data, environment, results row by row, and
+                                     from which epoch on: --json FILE
        tlrun --version | --help      tlrun VERB --help tells more of each of these
 
 examples:
@@ -149,11 +151,12 @@ def help_text(folders: list[Path]) -> str:
 
 def version_text() -> str:
     """Our version and those that numbers depend on most, without importing them."""
-    versions = [f"{package} {_version(package)}" for package in ("torch", "torchvision", "hydra-core")]
-    return f"tlrun {_version('tlrun')} ({', '.join(versions)}, Python {platform.python_version()})"
+    versions = [f"{package} {version(package)}" for package in ("torch", "torchvision", "hydra-core")]
+    return f"tlrun {version('tlrun')} ({', '.join(versions)}, Python {platform.python_version()})"
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of an installed distribution, without importing it; `not installed` for any other."""
     import importlib.metadata
 
     try:

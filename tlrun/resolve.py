@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tlrun.config import AugmentSettings, ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
 from tlrun.engine.selection import automatic_rule
 from tlrun.inputs import name_inputs
+from tlrun.loggers.base import not_installed
 from tlrun.requirement import parse_requirement
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def check(config: ExperimentConfig) -> list[str]:
         *_balance_problems(config),
         *_batch_problems(config),
         *_requirement_problems(config),
+        *not_installed(config.run.loggers),
     ]
 
 

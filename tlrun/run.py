@@ -59,6 +59,9 @@ FILES = {
     ),
     "checkpoints/last.pt": "everything needed to go on: the truth of which metrics.csv is a copy",
     "checkpoints/best.pt": "the model that the selection rule chose",
+    "loggers.json": "by logger that run.loggers named: where its log is, and whether all of the run is in it",
+    "tensorboard/": "with run.loggers=[tensorboard], its event files",
+    "wandb/": "with run.loggers=[wandb], what it writes",
     "plots/": "with run.plots=true, curves.png and confusion.png, made from the other files",
     "log.txt": "what the run said, resumes appended",
     "status.json": "running, done, failed or interrupted, why, since when, by which process",
@@ -194,6 +197,9 @@ class RunFolder:
         self.last = path / "checkpoints" / "last.pt"
         self.best = path / "checkpoints" / "best.pt"
         self.plots = path / "plots"
+        self.loggers = path / "loggers.json"
+        self.tensorboard = path / "tensorboard"
+        self.wandb = path / "wandb"
         self.log = path / "log.txt"
         self.status = path / "status.json"
         self.lock_file = path / "lock"
@@ -280,6 +286,15 @@ class RunFolder:
 
     def read_data_card(self) -> dict[str, Any]:
         return files.read_json(self.data_card)
+
+    def write_loggers(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """By logger: `complete`, whether all of the run is in its log, and whatever names the log."""
+        files.write_json(self.loggers, known)
+
+    def read_loggers(self) -> dict[str, dict[str, Any]]:
+        """What `write_loggers` wrote; nothing where no logger ever was asked for."""
+        known = files.read_json(self.loggers) if self.loggers.exists() else {}
+        return {name: value for name, value in known.items() if isinstance(value, dict)}
 
     def write_summary(self, values: Mapping[str, Any]) -> None:
         """All of SUMMARY_FIELDS, `format` apart. Raises ValueError for a name missing or unknown, or a wrong type."""

@@ -12,6 +12,8 @@ import torch
 
 from tlrun.cli import main
 from tlrun.data.datasets.usps import FILES
+from tlrun.listing import version
+from tlrun.verbs.doctor import EXTRAS
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +32,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         patch.chdir(folder)
         assert main(["doctor", f"data.cache_root={folder / 'cache'}", "data.root=data", "run.root=/proc/x"]) == 0
     lines = out.getvalue().splitlines()
-    return dict(line.split(maxsplit=1) for line in lines if line)
+    return dict(line.removeprefix("extra ").split(maxsplit=1) for line in lines if line)
 
 
 def test_the_machine_is_described(said: dict[str, str]) -> None:
@@ -40,6 +42,14 @@ def test_the_machine_is_described(said: dict[str, str]) -> None:
     assert said["device"].startswith("auto is ")
     assert said["precision"] in ("auto is fp32", "auto is bf16")
     assert said["memory"].endswith(" GiB")
+
+
+def test_each_extra_has_its_versions_or_the_way_to_get_it(said: dict[str, str]) -> None:
+    for extra, packages in EXTRAS.items():
+        versions = {each: version(each) for each in packages}
+        told = said[extra]
+        assert all(f"{each} {found}" in told for each, found in versions.items())
+        assert told.endswith(f"; pip install 'tlrun[{extra}]'") == ("not installed" in versions.values())
 
 
 def test_each_folder_is_there_or_not_and_can_be_written_or_not(said: dict[str, str]) -> None:

