@@ -6,6 +6,7 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from tlrun.report.curves import curves
 from tlrun.report.features import tsne_figure
 from tlrun.report.groups import Group
 from tlrun.report.planar import boundaries, is_planar
+from tlrun.report.tables import Section
 from tlrun.report.verdicts import FIGURE
 
 if TYPE_CHECKING:
@@ -28,12 +30,31 @@ if TYPE_CHECKING:
 CURVES, BARS, MATRICES, PANELS = 8, 24, 9, 10
 """The most groups in one picture; more are spread over several."""
 
+KINDS: dict[str, tuple[Section, str]] = {
+    "bars": ("results", "Target test accuracy: means and 95 % intervals over seeds, between floor and ceiling"),
+    "curves": ("results", "Learning curves: mean over seeds, in a band of one sample standard deviation"),
+    "boundary": ("results", "What each strategy predicts all over the plane, first seed"),
+    "confusion": ("diagnosis", "Confusion on the target test rows, summed over seeds: true classes down"),
+    "tsne": ("diagnosis", "Features by t-SNE, before adaptation (the floor) and after"),
+}
+"""Kind of picture -> where it stands on the page, and what it shows."""
 
-def draw(groups: Sequence[Group], folder: Path) -> None:
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was drawn: of which pair, one of KINDS, and its file without suffix."""
+
+    pair: str
+    kind: str
+    path: Path
+
+
+def draw(groups: Sequence[Group], folder: Path) -> list[Picture]:
     """Draws every picture that the groups allow into the folder, as PNG and SVG, and names each on standard error.
 
     A picture that cannot be drawn for a reason outside our code is told there too, and the others go on.
     """
+    drawn: list[Picture] = []
     with style.styled():
         for pair, found in groupby(groups, key=lambda group: group.pair):
             of_pair = list(found)
@@ -47,11 +68,12 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
             for name, kind, most in kinds:
                 judged = [group for group in of_pair if group.figures(FIGURE)] if name == "bars" else of_pair
                 if judged:
-                    _pages(name, kind, judged, most, folder, pair)
+                    drawn += _pages(name, kind, judged, most, folder, pair)
             if is_planar(of_pair[0].runs[0]):
-                _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
+                drawn += _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
             if runs := with_floor(of_pair):
-                _draw(lambda runs=runs: tsne_figure(runs), folder / file_name(pair, "tsne"))  # type: ignore[misc]
+                drawn += _draw(lambda runs=runs: tsne_figure(runs), folder, pair, "tsne")  # type: ignore[misc]
+    return drawn
 
 
 def spread(groups: Sequence[Group], most: int) -> list[list[Group]]:
@@ -89,10 +111,12 @@ def _common_seed(group: Group) -> int | None:
 
 def _pages(
     name: str, kind: Callable[[Sequence[Group]], Figure], groups: Sequence[Group], most: int, folder: Path, pair: str
-) -> None:
+) -> list[Picture]:
     pages = spread(groups, most)
+    drawn = []
     for number, page in enumerate(pages, start=1):
-        _draw(lambda page=page: kind(page), folder / file_name(pair, name, number if len(pages) > 1 else None))  # type: ignore[misc]
+        drawn += _draw(lambda page=page: kind(page), folder, pair, name, number if len(pages) > 1 else None)  # type: ignore[misc]
+    return drawn
 
 
 def file_name(pair: str, picture: str, number: int | None = None) -> str:
@@ -101,10 +125,15 @@ def file_name(pair: str, picture: str, number: int | None = None) -> str:
     return "-".join(parts)
 
 
-def _draw(picture: Callable[[], Figure], path: Path) -> None:
+def _draw(
+    picture: Callable[[], Figure], folder: Path, pair: str, kind: str, number: int | None = None
+) -> list[Picture]:
+    """The picture, or nothing where it cannot be drawn."""
+    path = folder / file_name(pair, kind, number)
     try:
         written = style.save(picture(), path)
     except (RunError, ConfigError) as error:
         print(f"no picture {path.name}: {error}", file=sys.stderr)
-        return
+        return []
     print(f"wrote {' and '.join(map(str, written))}", file=sys.stderr)
+    return [Picture(pair, kind, path)]

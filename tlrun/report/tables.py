@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tlrun.report.groups import Group, shown
@@ -86,6 +86,10 @@ def line_of(group: Group) -> Line:
     )
 
 
+Section = Literal["results", "diagnosis", "labels", "selection", "cost"]
+"""Under which heading of the page a table or a picture stands."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A heading, columns and rows of text; the first `words` columns are words, the others numbers."""
@@ -94,6 +98,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: int
+    section: Section = "results"
 
 
 def tables(lines: Sequence[Line]) -> list[Table]:
@@ -104,8 +109,8 @@ def tables(lines: Sequence[Line]) -> list[Table]:
     return [
         _table(results, lines, _results),
         *([_table("Verdicts", judged, _verdicts, words=2)] if judged else []),
-        _table("Selection: target test accuracy in %", runs, _selection),
-        _table("Cost of a run", runs, _cost),
+        replace(_table("Selection: target test accuracy in %", runs, _selection), section="selection"),
+        replace(_table("Cost of a run", runs, _cost), section="cost"),
     ]
 
 
@@ -126,9 +131,8 @@ def without_blank(table: Table) -> Table:
     """Without the columns in which no row says anything."""
     kept = [at for at in range(len(table.columns)) if any(row[at] for row in table.rows)]
     rows = tuple(tuple(row[at] for at in kept) for row in table.rows)
-    return Table(
-        table.title, tuple(table.columns[at] for at in kept), rows, sum(at < table.words for at in kept)
-    )  # fmt: skip
+    columns = tuple(table.columns[at] for at in kept)
+    return replace(table, columns=columns, rows=rows, words=sum(at < table.words for at in kept))
 
 
 def _results(line: Line) -> dict[str, str]:
