@@ -14,12 +14,15 @@ from tlrun.config import ConfigError
 from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.bars import bars
+from tlrun.report.changed_rows import changed_picture, is_of_images
+from tlrun.report.classes import class_picture
 from tlrun.report.collect import Run
 from tlrun.report.confusion import confusions
 from tlrun.report.curves import curves
 from tlrun.report.features import tsne_figure
 from tlrun.report.groups import Group
 from tlrun.report.planar import boundaries, is_planar
+from tlrun.report.reliability import reliabilities
 from tlrun.report.verdicts import FIGURE
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
                 ("curves", lambda page, looks=looks: curves(page, [looks[id(each)] for each in page]), CURVES),  # type: ignore[misc]
                 ("bars", lambda page, looks=looks: bars(page, [looks[id(each)] for each in page]), BARS),  # type: ignore[misc]
                 ("confusion", confusions, MATRICES),
+                ("classes", lambda page, looks=looks: class_picture(page, [looks[id(each)] for each in page]), CURVES),  # type: ignore[misc]
+                ("reliability", reliabilities, MATRICES),
             ]
             for name, kind, most in kinds:
                 judged = [group for group in of_pair if group.figures(FIGURE)] if name == "bars" else of_pair
@@ -52,6 +57,8 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
                 _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
             if runs := with_floor(of_pair):
                 _draw(lambda runs=runs: tsne_figure(runs), folder / file_name(pair, "tsne"))  # type: ignore[misc]
+                if len(runs) == 2 and is_of_images(runs[1]):
+                    _draw(lambda runs=runs: changed_picture(runs), folder / file_name(pair, "changed"))  # type: ignore[misc]
 
 
 def spread(groups: Sequence[Group], most: int) -> list[list[Group]]:

@@ -11,6 +11,7 @@ from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.report import formats
 from tlrun.report.collect import collect
+from tlrun.report.diagnosis import diagnosis_tables
 from tlrun.report.groups import Group, group
 from tlrun.report.planar import is_planar, svc_lines
 from tlrun.report.selection_rules import judge, rule_table
@@ -34,7 +35,7 @@ def report(
     lines = _lines(groups)
     judged = judge(collection.runs)
     rules = rule_table(judged, by_strategy=rules_by_strategy)
-    shown = [*tables(lines), *([rules] if rules else [])]
+    shown = [*tables(lines), *([rules] if rules else []), *diagnosis_tables(groups)]
     texts = {
         "csv": lambda: formats.csv_text(lines),
         "json": lambda: formats.json_text(lines, collection, judged),

@@ -126,3 +126,8 @@ def legend_below(
 def wrapped(label: str, width: int) -> str:
     """The label on as many lines as it needs."""
     return textwrap.fill(label, width, break_long_words=False, break_on_hyphens=False)
+
+
+def cut(name: str, width: int = 14) -> str:
+    """Of a long name, its beginning and its end: either may be what tells it from others."""
+    return name if len(name) <= width else f"{name[: width // 2]}…{name[len(name) - (width - 1) // 2 :]}"
