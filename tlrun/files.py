@@ -181,8 +181,8 @@ def read_table(path: Path) -> pandas.DataFrame:
     return pandas.DataFrame(read_columns(path))
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
-    """The same by column, without pandas."""
+def read_columns(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The same by column, without pandas; names: of these columns alone, as far as they are there."""
     lines = list(csv.reader(io.StringIO(read_bytes(path).decode(errors="replace"), newline="")))
     if not lines:
         raise damaged(path, "no header")
@@ -190,7 +190,8 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if any(len(row) != len(header) for row in rows):
         raise damaged(path, "a row is longer or shorter than the header")
     try:
-        return {name: _values(name, [row[at] for row in rows]) for at, name in enumerate(header)}
+        wanted = [(at, name) for at, name in enumerate(header) if names is None or name in names]
+        return {name: _values(name, [row[at] for row in rows]) for at, name in wanted}
     except ValueError as error:
         raise damaged(path, str(error)) from error
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tlrun.config import ConfigError
 from tlrun.files import RunError
+from tlrun.report.predicted import Predicted, read_predicted
 from tlrun.run import RunFolder
 
 SIGNS = ("status.json", "summary.json", "config.yaml", "metrics.csv")
@@ -44,6 +45,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Dotted key -> value of every setting that decides the numbers, the seed apart."""
         return {key: value for key, value in flatten(self.config).items() if _decides(key, self.config)}
+
+    @cached_property
+    def predicted(self) -> Predicted:
+        """What it says of each target test row. Raises RunError where that cannot be read."""
+        return read_predicted(self.folder)
 
     def figure(self, name: str) -> float | None:
         """A number of the summary; None where it has none."""

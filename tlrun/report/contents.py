@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.report.collect import Collection, collect
+from tlrun.report.diagnosis import diagnosis_tables
 from tlrun.report.groups import Group, group
 from tlrun.report.planar import is_planar, svc_lines
 from tlrun.report.selection_rules import Judged, judge, rule_table
@@ -52,7 +53,8 @@ def contents(paths: Sequence[Path], *, rules_by_strategy: bool = False) -> Conte
     lines = _lines(groups)
     judged = judge(collection.runs)
     rules = rule_table(judged, by_strategy=rules_by_strategy)
-    shown = [*tables(lines), *([rules] if rules else [])]
+    diagnosis = [replace(each, section="diagnosis") for each in diagnosis_tables(groups)]
+    shown = [*tables(lines), *([rules] if rules else []), *diagnosis]
     return Contents(collection, tuple(groups), tuple(lines), tuple(judged), tuple(shown))
 
 

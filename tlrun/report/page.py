@@ -12,20 +12,19 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from tlrun import files
+from tlrun.report import style
 from tlrun.report.contents import Contents
 from tlrun.report.formats import NOTES
+from tlrun.report.pictures import Picture
 from tlrun.report.provenance import data_cards, liveness, origins, run_table
 from tlrun.report.tables import Section, Table
 from tlrun.report.words import summary
-
-if TYPE_CHECKING:
-    from tlrun.report.plots import Picture
 
 HEADINGS: Mapping[Section, str] = {
     "results": "Results",
@@ -78,7 +77,10 @@ def page(contents: Contents, pictures: Sequence[Picture]) -> str:
     pairs = list(contents.by_pair)
     runs = contents.collection.runs
     found, environments = origins(runs)
-    own = {"warnings": [liveness(contents.groups)], "runs": [run_table(runs), *([environments] if environments else [])]}
+    own = {
+        "warnings": [liveness(contents.groups)],
+        "runs": [run_table(runs), *([environments] if environments else [])],
+    }
     cards = data_cards(contents.groups)
     parts = [Part("summary", "Summary")]
     for section, heading in HEADINGS.items():
@@ -112,12 +114,14 @@ def _table(table: Table, *, alone: bool) -> ShownTable:
 
 
 def _picture(picture: Picture, pairs: int) -> ShownPicture:
-    content = files.read_bytes(picture.path.with_name(f"{picture.path.name}.png"))
-    # A PNG says in its first chunk how large it is: bytes 16 to 24, and pixels per metre do not matter here.
-    width, height = struct.unpack(">II", content[16:24])
-    scale = PIXELS_PER_INCH / picture.dots_per_inch
-    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     caption = f"{picture.pair}: {picture.caption}" if pairs > 1 else picture.caption
+    if picture.problem:
+        return ShownPicture("", f"{caption}. Not drawn: {picture.problem}", 0, 0, picture.kind == "bars")
+    content = files.read_bytes(picture.path.with_name(f"{picture.path.name}.png"))
+    # A PNG says in its first chunk how large it is.
+    width, height = struct.unpack(">II", content[16:24])
+    scale = PIXELS_PER_INCH / style.DOTS_PER_INCH
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return ShownPicture(source, caption, round(scale * width), round(scale * height), picture.kind == "bars")
 
 

@@ -6,7 +6,6 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +14,17 @@ from tlrun.config import ConfigError
 from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.bars import bars
+from tlrun.report.changed_rows import changed_picture, is_of_images
+from tlrun.report.classes import class_picture
 from tlrun.report.collect import Run
 from tlrun.report.confusion import confusions
 from tlrun.report.curves import curves
 from tlrun.report.features import tsne_figure
 from tlrun.report.groups import Group
+from tlrun.report.pictures import Picture
 from tlrun.report.planar import boundaries, is_planar
-from tlrun.report.tables import Section
+from tlrun.report.reliability import reliabilities
+from tlrun.report.samples import samples
 from tlrun.report.verdicts import FIGURE
 
 if TYPE_CHECKING:
@@ -30,29 +33,12 @@ if TYPE_CHECKING:
 CURVES, BARS, MATRICES, PANELS = 8, 24, 9, 10
 """The most groups in one picture; more are spread over several."""
 
-KINDS: dict[str, tuple[Section, str]] = {
-    "bars": ("results", "Target test accuracy: means and 95 % intervals over seeds, between floor and ceiling"),
-    "curves": ("results", "Learning curves: mean over seeds, in a band of one sample standard deviation"),
-    "boundary": ("results", "What each strategy predicts all over the plane, first seed"),
-    "confusion": ("diagnosis", "Confusion on the target test rows, summed over seeds: true classes down"),
-    "tsne": ("diagnosis", "Features by t-SNE, before adaptation (the floor) and after"),
-}
-"""Kind of picture -> where it stands on the page, and what it shows."""
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that was drawn: of which pair, one of KINDS, and its file without suffix."""
-
-    pair: str
-    kind: str
-    path: Path
-
-
-def draw(groups: Sequence[Group], folder: Path) -> list[Picture]:
+def draw(groups: Sequence[Group], folder: Path, *, with_samples: bool = False) -> list[Picture]:
     """Draws every picture that the groups allow into the folder, as PNG and SVG, and names each on standard error.
 
-    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on.
+    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on. with_samples:
+    rows of each pair's domains too, for which its data are read.
     """
     drawn: list[Picture] = []
     with style.styled():
@@ -64,6 +50,8 @@ def draw(groups: Sequence[Group], folder: Path) -> list[Picture]:
                 ("curves", lambda page, looks=looks: curves(page, [looks[id(each)] for each in page]), CURVES),  # type: ignore[misc]
                 ("bars", lambda page, looks=looks: bars(page, [looks[id(each)] for each in page]), BARS),  # type: ignore[misc]
                 ("confusion", confusions, MATRICES),
+                ("classes", lambda page, looks=looks: class_picture(page, [looks[id(each)] for each in page]), CURVES),  # type: ignore[misc]
+                ("reliability", reliabilities, MATRICES),
             ]
             for name, kind, most in kinds:
                 judged = [group for group in of_pair if group.figures(FIGURE)] if name == "bars" else of_pair
@@ -73,6 +61,10 @@ def draw(groups: Sequence[Group], folder: Path) -> list[Picture]:
                 drawn += _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
             if runs := with_floor(of_pair):
                 drawn += _draw(lambda runs=runs: tsne_figure(runs), folder, pair, "tsne")  # type: ignore[misc]
+                if len(runs) == 2 and is_of_images(runs[1]):
+                    drawn += _draw(lambda runs=runs: changed_picture(runs), folder, pair, "changed")  # type: ignore[misc]
+            if with_samples:
+                drawn += _draw(lambda run=of_pair[0].runs[0]: samples(run), folder, pair, "samples")  # type: ignore[misc]
     return drawn
 
 
@@ -128,12 +120,11 @@ def file_name(pair: str, picture: str, number: int | None = None) -> str:
 def _draw(
     picture: Callable[[], Figure], folder: Path, pair: str, kind: str, number: int | None = None
 ) -> list[Picture]:
-    """The picture, or nothing where it cannot be drawn."""
     path = folder / file_name(pair, kind, number)
     try:
         written = style.save(picture(), path)
     except (RunError, ConfigError) as error:
         print(f"no picture {path.name}: {error}", file=sys.stderr)
-        return []
+        return [Picture(pair, kind, path, str(error))]
     print(f"wrote {' and '.join(map(str, written))}", file=sys.stderr)
     return [Picture(pair, kind, path)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from tlrun import files
 from tlrun.report import formats
 from tlrun.report.contents import contents
+from tlrun.report.pictures import Picture
 
 
 def report(
@@ -15,7 +16,7 @@ def report(
 ) -> None:
     """Reports on all finished runs under `paths`.
 
-    wanted: format (csv, markdown, latex, json) -> file, `-` for standard output, where the tables for people are shown
+    wanted: format (csv, markdown, latex, json, html) -> file, `-` for standard output, where the tables for people are shown
     otherwise. plots: the folder for the pictures, None for no pictures. rules_by_strategy: the selection rules also for
     each strategy apart. What is left out or goes wrong with a picture is told on standard error. Raises ConfigError
     where there is no run, RunError where a file cannot be written.
@@ -27,14 +28,25 @@ def report(
         "markdown": lambda: formats.markdown(found.tables),
         "latex": lambda: formats.latex(found.tables),
     }
-    for name, place in wanted.items():
-        if place == "-":
-            print(texts[name](), end="", flush=True)
-        else:
-            files.write_bytes(Path(place), texts[name]().encode())
+    for name, text in texts.items():
+        if name in wanted:
+            _give(text(), wanted[name])
     if "-" not in wanted.values():
         print(formats.terminal(found.tables), end="", flush=True)
+    pictures: list[Picture] = []
     if plots is not None:
         from tlrun.report.plots import draw
 
-        draw(found.groups, plots)
+        pictures = draw(found.groups, plots, with_samples="html" in wanted)
+    if "html" in wanted:
+        from tlrun.report.page import page
+
+        _give(page(found, pictures), wanted["html"])
+
+
+def _give(text: str, place: str) -> None:
+    """Into a file, or to standard output where the place is `-`."""
+    if place == "-":
+        print(text, end="", flush=True)
+    else:
+        files.write_bytes(Path(place), text.encode())
