@@ -81,7 +81,7 @@ def page(contents: Contents, pictures: Sequence[Picture]) -> str:
         "warnings": [liveness(contents.groups)],
         "runs": [run_table(runs), *([environments] if environments else [])],
     }
-    cards = data_cards(contents.groups)
+    cards = [(card, card.classes and _table(card.classes, alone=False)) for card in data_cards(contents.groups)]
     parts = [Part("summary", "Summary")]
     for section, heading in HEADINGS.items():
         tables = [each for each in contents.tables if each.section == section] + own.get(section, [])

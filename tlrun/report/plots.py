@@ -124,7 +124,9 @@ def _draw(
     try:
         written = style.save(picture(), path)
     except (RunError, ConfigError) as error:
-        print(f"no picture {path.name}: {error}", file=sys.stderr)
-        return [Picture(pair, kind, path, str(error))]
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        reason = problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+        print(f"no picture {path.name}: {reason}", file=sys.stderr)
+        return [Picture(pair, kind, path, reason)]
     print(f"wrote {' and '.join(map(str, written))}", file=sys.stderr)
     return [Picture(pair, kind, path)]

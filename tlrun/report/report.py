@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tlrun import files
@@ -22,7 +22,7 @@ def report(
     where there is no run, RunError where a file cannot be written.
     """
     found = contents(paths, rules_by_strategy=rules_by_strategy)
-    texts = {
+    texts: dict[str, Callable[[], str]] = {
         "csv": lambda: formats.csv_text(found.lines),
         "json": lambda: formats.json_text(found.lines, found.collection, found.judged),
         "markdown": lambda: formats.markdown(found.tables),

@@ -86,7 +86,7 @@ def _figures(told: Sequence[Told], names: Names) -> Iterator[tuple[str, str, str
     best = best_without_labels(told)
     groups = [group for group, _ in told]
     for role, name in (("floor", "Floor"), ("ceiling", "Ceiling")):
-        own = [best[0].references[role]] if best and role in best[0].references else []  # type: ignore[index]
+        own = [best[0].references[role]] if best and role in best[0].references else []
         found = own if best else [group for group in groups if group.role == role]
         if len(found) == 1 and (mean := _mean(found[0])) is not None:
             yield name, _percent(mean), names[found[0]]
