@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def page(contents: Contents, pictures: Sequence[Picture]) -> str:
         pairs=pairs,
         words=summary(contents),
         parts=parts,
-        notes=" ".join(NOTES),
+        notes="\n".join(NOTES),
         origins=found,
         cards=cards,
         left_out=contents.collection.left_out,
@@ -107,7 +108,7 @@ def page(contents: Contents, pictures: Sequence[Picture]) -> str:
 
 def _table(table: Table, *, alone: bool) -> ShownTable:
     """alone: whether the report is on one pair, which no row then needs to name."""
-    heading, _, remark = table.title.partition(": ")
+    heading, _, remark = re.sub(r" \((.*)\)$", r": \1", table.title).partition(": ")
     first = 1 if alone and table.columns[0] == "pair" else 0
     rows = tuple(row[first:] for row in table.rows)
     return ShownTable(heading, remark, table.columns[first:], rows, table.words - first)
