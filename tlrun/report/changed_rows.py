@@ -55,7 +55,7 @@ def changed_rows(floor: Run, method: Run) -> tuple[list[ChangedRow], list[Change
     import numpy as np
 
     ours, theirs = (_test_rows(run) for run in (method, floor))
-    both = theirs.join(ours, how="inner", lsuffix="_before", rsuffix="_after")
+    both = theirs.add_suffix("_before").join(ours.add_suffix("_after"), how="inner")
     labelled = both[both["label_before"] != ""]
     both = labelled if len(labelled) else both
     both = both[both["prediction_before"] != both["prediction_after"]]

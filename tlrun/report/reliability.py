@@ -122,6 +122,7 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
         upper.set_title(f"{name}\nECE {_error(runs)} %")
         lower.set(ylim=(0.5, 3 * most), yscale="log")
         lower.minorticks_off()
+        lower.yaxis.set_major_formatter("{x:g}")
         lower.tick_params(labelbottom=True)
         if at + columns >= len(panels):
             lower.set_xlabel("confidence (%)")
