@@ -45,7 +45,7 @@ def pair(finished: Finished, tmp_path: Path) -> Pair:
     return made
 
 
-def test_rows_that_changed_sides_are_ranked_by_the_probability_of_the_true_class(pair: Pair) -> None:
+def test_rows_that_one_alone_has_right_are_ranked_by_the_probability_of_the_true_class(pair: Pair) -> None:
     def write(folder: RunFolder, is_floor: bool) -> None:
         guesses = "bbaabb" if is_floor else "aaabba"
         confidences = [0.9, 0.6, 0.9, 0.9, 0.6, 0.7] if is_floor else [0.9, 0.9, 0.6, 0.8, 0.9, 0.5]
@@ -68,14 +68,22 @@ def test_without_labels_the_confidence_ranks_them(pair: Pair) -> None:
     assert [each.row for each in lost] == [2]
 
 
-def test_at_most_twelve_each_the_most_changed_first(pair: Pair) -> None:
+def test_a_row_that_neither_has_right_is_neither_gained_nor_lost(pair: Pair) -> None:
+    assert changed_rows(
+        *pair(lambda folder, is_floor: write_predictions(folder, "c", "a" if is_floor else "b", [0.9], classes="abc"))
+    ) == ([], [])
+
+
+def test_at_most_twelve_each_and_no_class_fills_the_picture(pair: Pair) -> None:
     def write(folder: RunFolder, is_floor: bool) -> None:
-        rising = np.linspace(0.55, 0.95, 30).tolist()
-        write_predictions(folder, "a" * 30 + "b" * 30, ("b" if is_floor else "a") * 60, rising * 2)
+        labels = "a" * 30 + "b" * 2 + "c" * 20
+        guesses = "b" * 30 + "a" * 2 + "c" * 20 if is_floor else labels[:32] + "a" * 20
+        rising = np.linspace(0.5, 0.95, len(labels)).tolist()
+        write_predictions(folder, labels, guesses, rising, classes="abc")
 
     gained, lost = changed_rows(*pair(write))
-    assert [each.row for each in gained] == list(range(29, 17, -1))
-    assert [each.row for each in lost] == list(range(59, 47, -1))
+    assert [each.row for each in gained] == [31, 29, 30, *range(28, 19, -1)]  # b, a, b, then what is left of a
+    assert [each.row for each in lost] == list(range(51, 39, -1))
 
 
 def test_images_that_are_files_are_shown_as_they_are(pair: Pair, tmp_path: Path) -> None:
@@ -93,8 +101,8 @@ def test_images_that_are_files_are_shown_as_they_are(pair: Pair, tmp_path: Path)
     images = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
     assert [image.shape for image in images] == [(20, 40, 3)] * 3
     assert [int(image[0, 0, 0]) for image in images] == [80, 160, 0]  # gained 1 and 2, lost 0
-    told = [axes.get_title() for axes in figure.axes if axes.images]
-    assert told[0] == "b\na very… name, a 90\nb 80".replace("a very…", "a very …")
+    told = [axes.get_xlabel() for axes in figure.axes if axes.images]
+    assert told[0] == "b\na very …ame, a (90 %)\nb (80 %)"
     assert overlapping(figure) == []
     (tmp_path / "1.png").unlink()
     with pytest.raises(RunError, match=r"cannot show .*1\.png: "):
