@@ -118,10 +118,11 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
             continue
         group, runs = panels[at].group, panels[at].runs
         _panel(upper, lower, sums[at])
-        name = style.wrapped(f"{group.label} (n = {len(runs)})", 34)
+        name = style.wrapped(f"{group.label} (n = {len(runs)})", 44 if columns == 2 else 28)
         upper.set_title(f"{name}\nECE {_error(runs)} %")
         lower.set(ylim=(0.5, 3 * most), yscale="log")
         lower.minorticks_off()
+        lower.yaxis.set_major_formatter("{x:g}")
         lower.tick_params(labelbottom=True)
         if at + columns >= len(panels):
             lower.set_xlabel("confidence (%)")
