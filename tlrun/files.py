@@ -181,39 +181,28 @@ def read_table(path: Path) -> pandas.DataFrame:
     return pandas.DataFrame(read_columns(path))
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
-    """The same by column, without pandas."""
-    lines = list(csv.reader(io.StringIO(read_bytes(path).decode(errors="replace"), newline="")))
-    if not lines:
-        raise damaged(path, "no header")
-    header, *rows = lines
-    if any(len(row) != len(header) for row in rows):
-        raise damaged(path, "a row is longer or shorter than the header")
-    return _by_column(path, header, rows)
+def read_columns(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The same by column, without pandas; names: of these columns alone, as far as they are there.
 
-
-def read_first_columns(path: Path, until: str) -> dict[str, list[Any]]:
-    """As `read_columns`, those columns alone that come before the one named `until`, which must be there.
-
-    The rest of each line is not taken apart, which saves most of the time where hundreds of numbers follow.
+    What follows the last of them on a line is then not taken apart, which saves most of the time where hundreds of
+    probabilities follow.
     """
     text = read_bytes(path).decode(errors="replace")
-    header = next(csv.reader([text.partition("\n")[0]]), [])
-    if until not in header:
-        raise damaged(path, f"no column {until}")
-    wanted = header.index(until)
-    if '"' in text:  # a cell may then hold commas and line ends
-        rows = [row[: wanted + 1] for row in csv.reader(io.StringIO(text, newline=""))][1:]
+    header = next(csv.reader(io.StringIO(text, newline="")), None)
+    if header is None:
+        raise damaged(path, "no header")
+    wanted = [(at, name) for at, name in enumerate(header) if names is None or name in names]
+    last = max((at for at, _ in wanted), default=0)
+    if names is None or '"' in text:  # a cell in quotes may hold commas and line ends
+        rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
+        whole = all(len(row) == len(header) for row in rows)
     else:
-        rows = [line.split(",", wanted + 1)[: wanted + 1] for line in text.rstrip("\n").split("\n")[1:]]
-    if any(len(row) <= wanted for row in rows):
-        raise damaged(path, "a row is shorter than the header")
-    return _by_column(path, header[:wanted], rows)
-
-
-def _by_column(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+        rows = [line.split(",", last + 1) for line in text.rstrip("\n").split("\n")[1:]]
+        whole = all(len(row) > last for row in rows)
+    if not whole:
+        raise damaged(path, "a row is longer or shorter than the header")
     try:
-        return {name: _values(name, [row[at] for row in rows]) for at, name in enumerate(header)}
+        return {name: _values(name, [row[at] for row in rows]) for at, name in wanted}
     except ValueError as error:
         raise damaged(path, str(error)) from error
 

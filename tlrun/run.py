@@ -343,10 +343,6 @@ class RunFolder:
     def read_predictions(self) -> pandas.DataFrame:
         return files.read_table(self.predictions)
 
-    def read_predicted(self) -> dict[str, list[Any]]:
-        """The same by column, without pandas, and without confidence and probabilities."""
-        return files.read_first_columns(self.predictions, until="confidence")
-
 
 def _is_declared(path: Path, folder: Path) -> bool:
     name = path.relative_to(folder).as_posix()

@@ -13,7 +13,7 @@ from typing import Any
 from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.files import RunError
-from tlrun.report.outcomes import Outcomes
+from tlrun.report.predicted import Predicted, read_predicted
 from tlrun.run import RunFolder
 
 SIGNS = ("status.json", "summary.json", "config.yaml", "metrics.csv")
@@ -54,9 +54,9 @@ class Run:
         return files.read_columns(self.folder.metrics)
 
     @cached_property
-    def outcomes(self) -> Outcomes:
-        """Which test rows it got right. Raises RunError where predictions.csv is missing, damaged or of other figures."""
-        return Outcomes.of(self.folder.read_predicted(), self.folder.predictions, self.figure("target_test_accuracy"))
+    def predicted(self) -> Predicted:
+        """What it says of each target test row. Raises RunError where that cannot be read."""
+        return read_predicted(self.folder)
 
     def figure(self, name: str) -> float | None:
         """A number of the summary; None where it has none."""

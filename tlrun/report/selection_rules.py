@@ -131,7 +131,7 @@ def rule_table(judged: Sequence[Judged], *, by_strategy: bool) -> Table | None:
     if not rows:
         return None
     title = "Selection rules: target test accuracy in % of what each would have chosen; rank: Spearman's, score with accuracy"
-    return without_blank(Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), 3))
+    return without_blank(Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), 3, "selection"))
 
 
 def _over(found: Sequence[tuple[Run, Mapping[str, Choice]]], strategy: str | None) -> list[Judged]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 from tlrun.report.groups import Group, shown
 from tlrun.report.verdicts import Verdict, gap_closed, relative_improvement, verdict
@@ -86,6 +86,10 @@ def line_of(group: Group) -> Line:
     )
 
 
+Section = Literal["results", "diagnosis", "labels", "selection", "cost", "warnings", "data", "runs"]
+"""Under which heading of the page a table or a picture stands."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A heading, columns and rows of text; the first `words` columns are words, the others numbers."""
@@ -94,6 +98,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: int
+    section: Section = "results"
 
 
 def tables(lines: Sequence[Line]) -> list[Table]:
@@ -104,19 +109,35 @@ def tables(lines: Sequence[Line]) -> list[Table]:
     return [
         _table(results, lines, _results),
         *([_table("Verdicts", judged, _verdicts, words=2)] if judged else []),
-        _table("Selection: target test accuracy in %", runs, _selection),
-        _table("Cost of a run", runs, _cost),
+        replace(_table("Selection: target test accuracy in %", runs, _selection), section="selection"),
+        replace(_table("Cost of a run", runs, _cost), section="cost"),
     ]
 
 
 def _table(title: str, lines: Sequence[Line], cells: Callable[[Line], dict[str, str]], *, words: int = 0) -> Table:
     """A row a line: pair, strategy, what tells it from others, then cells, of which the first `words` are words."""
-    keys = sorted({key for line in lines for key in line.differs})
+    return table_of(title, [(line, cells(line)) for line in lines], words=words)
+
+
+class Told(Protocol):
+    """What a row of a table is about: a line or a group."""
+
+    @property
+    def pair(self) -> str: ...
+    @property
+    def strategy(self) -> str: ...
+    @property
+    def differs(self) -> Mapping[str, Any]: ...
+
+
+def table_of(title: str, found: Sequence[tuple[Told, Mapping[str, str]]], *, words: int = 0) -> Table:
+    """A row each: pair, strategy, what tells it from others, then its cells, of which the first `words` are words."""
+    keys = sorted({key for told, _ in found for key in told.differs})
     rows = []
     columns: tuple[str, ...] = ()
-    for line in lines:
-        row = {"pair": line.pair, "strategy": line.strategy}
-        row |= {key: shown(line.differs[key]) if key in line.differs else "" for key in keys} | cells(line)
+    for told, cells in found:
+        row = {"pair": told.pair, "strategy": told.strategy}
+        row |= {key: shown(told.differs[key]) if key in told.differs else "" for key in keys} | dict(cells)
         columns = tuple(row)
         rows.append(tuple(row.values()))
     return without_blank(Table(title, columns, tuple(rows), 2 + len(keys) + words))
@@ -126,9 +147,8 @@ def without_blank(table: Table) -> Table:
     """Without the columns in which no row says anything."""
     kept = [at for at in range(len(table.columns)) if any(row[at] for row in table.rows)]
     rows = tuple(tuple(row[at] for at in kept) for row in table.rows)
-    return Table(
-        table.title, tuple(table.columns[at] for at in kept), rows, sum(at < table.words for at in kept)
-    )  # fmt: skip
+    columns = tuple(table.columns[at] for at in kept)
+    return replace(table, columns=columns, rows=rows, words=sum(at < table.words for at in kept))
 
 
 def _results(line: Line) -> dict[str, str]:

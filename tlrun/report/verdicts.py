@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tlrun.files import RunError
 from tlrun.report.collect import Run
@@ -19,6 +19,9 @@ from tlrun.report.intervals import (
     holm,
     t_interval,
 )
+
+if TYPE_CHECKING:
+    import numpy
 
 Word = Literal["helps", "hurts", "equal", "undecided"]
 
@@ -113,11 +116,29 @@ def _word(mean: float, p: float, p_equal: float) -> Word:
 def _over_rows(pairs: Sequence[tuple[Run, Run]]) -> Interval:
     """Raises RunError where the predictions of a run cannot be had, or not all runs were tested on the same rows."""
     first = pairs[0][0]
+    rows = _labelled_rows(first)
     for run in (run for pair in pairs for run in pair):
-        if run.outcomes.rows != first.outcomes.rows:
+        if _labelled_rows(run) != rows:
             raise RunError(f"{first.folder.path} and {run.folder.path} were tested on different rows")
-    totals = sum(run.outcomes.right - reference.outcomes.right for run, reference in pairs)
-    return bootstrap_interval(totals, runs=len(pairs))
+    return bootstrap_interval(sum(_right(run) - _right(floor) for run, floor in pairs), runs=len(pairs))
+
+
+def _labelled_rows(run: Run) -> list[tuple[int, str]]:
+    """Number and label of each."""
+    found = run.predicted
+    labels = zip(found.row.tolist(), found.label.tolist(), strict=True)
+    return [(row, found.classes[label]) for row, label in labels if label >= 0]
+
+
+def _right(run: Run) -> numpy.ndarray:
+    """1 for each labelled row that it predicts right, 0 for the others. Raises RunError where its summary says otherwise."""
+    found = run.predicted
+    right = (found.label == found.prediction)[found.label >= 0].astype(int)
+    if abs(right.mean() - _accuracy(run)) > 1e-6:
+        raise RunError(
+            f"{run.folder.predictions} has an accuracy of {right.mean():.4f}, the summary of {_accuracy(run):.4f}"
+        )
+    return right
 
 
 def gap_closed(group: Group) -> float | None:
