@@ -118,9 +118,7 @@ def _held_against_scratch(curve: Curve, curves: Sequence[Curve]) -> Curve:
     """The curve with what each of its points stands for in labels from scratch; scratch and ceiling as they are."""
     first = curve.points[0].group
     fitting = [
-        each
-        for each in curves
-        if each.points[0].group.role == "scratch" and same_setting(first, each.points[0].group)
+        each for each in curves if each.points[0].group.role == "scratch" and same_setting(first, each.points[0].group)
     ]
     if not fitting or first.role in ("scratch", "ceiling"):
         return curve

@@ -116,7 +116,8 @@ def _word(mean: float, p: float, p_equal: float) -> Word:
 def _over_rows(pairs: Sequence[tuple[Run, Run]]) -> Interval:
     """Raises RunError where the predictions of a run cannot be had, or not all runs were tested on the same rows."""
     first = pairs[0][0]
-    rows = _labelled_rows(first)
+    if not (rows := _labelled_rows(first)):
+        raise RunError(f"{first.folder.predictions} has no labelled test row")
     for run in (run for pair in pairs for run in pair):
         if _labelled_rows(run) != rows:
             raise RunError(f"{first.folder.path} and {run.folder.path} were tested on different rows")
