@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.files import RunError
 from tlrun.report.predicted import Predicted, read_predicted
@@ -47,6 +49,11 @@ class Run:
         return {key: value for key, value in flatten(self.config).items() if _decides(key, self.config)}
 
     @cached_property
+    def metrics(self) -> dict[str, list[Any]]:
+        """metrics.csv by column. Raises RunError where it is missing or damaged."""
+        return files.read_columns(self.folder.metrics)
+
+    @cached_property
     def predicted(self) -> Predicted:
         """What it says of each target test row. Raises RunError where that cannot be read."""
         return read_predicted(self.folder)
@@ -54,7 +61,7 @@ class Run:
     def figure(self, name: str) -> float | None:
         """A number of the summary; None where it has none."""
         value = self.summary.get(name)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return float(value) if is_number(value) else None
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,11 @@ def read_run(folder: RunFolder) -> Run:
     if (config.get("seed"), config["strategy"].get("name")) != (summary["seed"], summary["strategy"]):
         raise RunError(f"{folder.config} and {folder.summary} are of different runs")
     return Run(folder, config, summary)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,9 +13,10 @@ from tlrun.config import ConfigError
 from tlrun.report.collect import Collection, collect
 from tlrun.report.diagnosis import diagnosis_tables
 from tlrun.report.groups import Group, group
+from tlrun.report.label_curve import Curve, label_curves
 from tlrun.report.planar import is_planar, svc_lines
 from tlrun.report.selection_rules import Judged, judge, rule_table
-from tlrun.report.tables import Line, Table, line_of, tables
+from tlrun.report.tables import Line, Table, label_tables, lines_of, tables
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,14 @@ class Contents:
     """What was found, its groups, and what is said of them.
 
     groups: sorted, those of one pair together. lines: one a group in the same order, and the references that are no
-    runs. judged: the selection rules. tables: what people read, in the order in which it is shown.
+    runs. judged: the selection rules. curves: over granted labels. tables: what people read, in the order in which it is shown.
     """
 
     collection: Collection
     groups: tuple[Group, ...]
     lines: tuple[Line, ...]
     judged: tuple[Judged, ...]
+    curves: tuple[Curve, ...]
     tables: tuple[Table, ...]
 
     @property
@@ -51,11 +53,12 @@ def contents(paths: Sequence[Path], *, rules_by_strategy: bool = False) -> Conte
         print(f"left out {each.path}: {each.reason}", file=sys.stderr)
     groups = group(collection.runs)
     lines = _lines(groups)
+    curves = label_curves(groups)
     judged = judge(collection.runs)
     rules = rule_table(judged, by_strategy=rules_by_strategy)
     diagnosis = [replace(each, section="diagnosis") for each in diagnosis_tables(groups)]
-    shown = [*tables(lines), *([rules] if rules else []), *diagnosis]
-    return Contents(collection, tuple(groups), tuple(lines), tuple(judged), tuple(shown))
+    shown = [*tables(lines), *label_tables(curves), *([rules] if rules else []), *diagnosis]
+    return Contents(collection, tuple(groups), tuple(lines), tuple(judged), tuple(curves), tuple(shown))
 
 
 def _lines(groups: Sequence[Group]) -> list[Line]:
@@ -63,7 +66,7 @@ def _lines(groups: Sequence[Group]) -> list[Line]:
     lines: list[Line] = []
     for _, found in groupby(groups, key=lambda each: each.pair):
         of_pair = list(found)
-        lines += [line_of(each) for each in of_pair]
+        lines += lines_of(of_pair)
         if is_planar(of_pair[0].runs[0]):
             try:
                 lines += svc_lines(of_pair)

@@ -21,7 +21,6 @@ from markupsafe import Markup
 from tlrun import files
 from tlrun.report import style
 from tlrun.report.contents import Contents
-from tlrun.report.formats import NOTES
 from tlrun.report.pictures import Picture
 from tlrun.report.provenance import data_cards, liveness, origins, run_table
 from tlrun.report.tables import Section, Table
@@ -52,6 +51,7 @@ class ShownTable:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,6 @@ def page(contents: Contents, pictures: Sequence[Picture]) -> str:
         pairs=pairs,
         words=summary(contents),
         parts=parts,
-        notes="\n".join(NOTES),
         origins=found,
         cards=cards,
         left_out=contents.collection.left_out,
@@ -111,7 +110,7 @@ def _table(table: Table, *, alone: bool) -> ShownTable:
     heading, _, remark = re.sub(r" \((.*)\)$", r": \1", table.title).partition(": ")
     first = 1 if alone and table.columns[0] == "pair" else 0
     rows = tuple(row[first:] for row in table.rows)
-    return ShownTable(heading, remark, table.columns[first:], rows, table.words - first)
+    return ShownTable(heading, remark, table.columns[first:], rows, table.words - first, table.notes)
 
 
 def _picture(picture: Picture, pairs: int) -> ShownPicture:

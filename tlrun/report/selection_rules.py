@@ -167,9 +167,9 @@ def _judged(rule: str, made: Sequence[Choice], pair: str, labels: int, strategy:
 
 def _columns(run: Run) -> dict[str, list[Any]] | None:
     try:
-        return files.read_columns(run.folder.metrics)
+        return run.metrics
     except files.RunError as error:
-        print(f"no selection rules of {run.folder.path}: {error}", file=sys.stderr)
+        print(f"no selection rules and no epochs to 90 % of {run.folder.path}: {error}", file=sys.stderr)
         return None
 
 

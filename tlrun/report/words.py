@@ -11,9 +11,10 @@ from tlrun.files import RunError
 from tlrun.report.collect import Run
 from tlrun.report.contents import Contents
 from tlrun.report.groups import Group, short, shown
+from tlrun.report.intervals import t_interval
 from tlrun.report.selection_rules import Judged
 from tlrun.report.tables import Line
-from tlrun.report.verdicts import FIGURE, MARGIN, Verdict, t_interval
+from tlrun.report.verdicts import FIGURE, MARGIN, Verdict
 
 MOST = 6
 """So many things are named in one sentence; of more, it is said how many there are."""
