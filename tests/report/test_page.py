@@ -151,7 +151,11 @@ def test_commands_environments_cards_and_warnings_of_the_runs_are_there(finished
         run.folder.write_data_card({"classes": ["seven"], "source": None, "target": domain})
     seen = Seen(page(found(tmp_path), []))
     assert all(f"tlrun number={number}" in seen.text for number in range(6))
-    assert [["", "environment 1", "environment 2"], ["torch", "9.9", "9.9"], ["host", "host0", "host1"]] in seen.tables
+    assert [
+        ["what", "environment 1", "environment 2"],
+        ["torch", "9.9", "9.9"],
+        ["host", "host0", "host1"],
+    ] in seen.tables
     assert "1,234 train" in seen.text and [["class", "target train"], ["seven", "77"]] in seen.tables
     assert seen.text.count("dead: its gradient is 0") == 3  # in the summary, under Warnings, beside the command
 

@@ -80,8 +80,7 @@ def test_a_single_run_says_what_is_missing_beside_it(finished: Finished, tmp_pat
     assert words["Ceiling"].startswith("There is none: a run of target_only")
     assert words["Best without target labels"] == "dann reaches 40.0 % target test accuracy (one seed)."
     assert (
-        words["Selection"]
-        == "Choosing the epoch without withheld target labels cost 0.0 points against the best epoch."
+        words["Selection"] == "Choosing the epoch without withheld target labels cost nothing against the best epoch."
     )
     assert "No verdict" not in words
 

@@ -90,7 +90,7 @@ def origins(runs: Sequence[Run]) -> tuple[list[Origin], Table | None]:
         return found, None
     names = list(dict.fromkeys(name for each in facts for name in each))
     rows = tuple((name, *(each.get(name, "") for each in facts)) for name in names)
-    columns = ("", *(f"environment {number + 1}" for number in range(len(facts))))
+    columns = ("what", *(f"environment {number + 1}" for number in range(len(facts))))
     return found, Table("Environment", columns, rows, len(columns))
 
 

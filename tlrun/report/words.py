@@ -203,6 +203,8 @@ def _verdicts(told: Sequence[Told], of: Of, names: Names) -> Iterator[tuple[str,
     for word, (name, text) in sentences.items():
         if those := [f"{names[group]} {_difference(verdict)}" for group, verdict in found if verdict.word == word]:
             more = " More seeds would narrow the interval." if word == "undecided" else ""
+            corrected = any(verdict.compared > 1 for _, verdict in found if verdict.word == word)
+            more += " Tests are corrected for the number of strategies." if corrected and word == "undecided" else ""
             yield name, f"{text} {_named(those)}.{more}"
 
 
@@ -223,9 +225,9 @@ def _selection(groups: Sequence[Group]) -> Iterator[tuple[str, str]]:
     if chosen := [run for run in runs if run not in peeked]:
         regrets = [run.figure("regret") or 0.0 for run in chosen]
         worst = chosen[regrets.index(max(regrets))]
-        text = f"Choosing the epoch without withheld target labels cost {100 * statistics.fmean(regrets):.1f} points"
-        text += " against the best epoch"
-        if len(chosen) > 1:
+        cost = f"{100 * statistics.fmean(regrets):.1f} points" if max(regrets) >= 0.0005 else "nothing"
+        text = f"Choosing the epoch without withheld target labels cost {cost} against the best epoch"
+        if cost != "nothing" and len(chosen) > 1:
             most = f"at most {100 * max(regrets):.1f} ({worst.strategy}, seed {worst.seed})"
             text += f", on average over {len(chosen)} runs; {most}"
         yield "Selection", f"{text}."
