@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.report.conftest import Finished
 from tests.report.test_page import evil, found, png, sweep
 from tlrun.report.page import page
 from tlrun.report.pictures import Picture
+from tlrun.report.tables import Table
 
 CHROME = os.environ.get("CHROME") or shutil.which("chromium")
 
@@ -87,14 +89,17 @@ def test_the_page_fits_sorts_and_asks_for_nothing(finished: Finished, tmp_path: 
         run.folder.write_command("tlrun " + "y" * 400)
     png(tmp_path / "curves")
     drawn = [Picture("mnist_usps", "curves", tmp_path / "curves")]
-    answer = seen(page(found(tmp_path), drawn), tmp_path, width)
+    numbers = {"run 10": "1,234", "run 9": "-9", "a": "", "b": "1e-3", "c": "-10.5 ± 2.00", "d": "[2.5, 3.0]"}
+    made = Table("Numbers", ("pair", "name", "target"), tuple(("p", *row) for row in numbers.items()), 2)
+    has = found(tmp_path)
+    answer = seen(page(replace(has, tables=(made, *has.tables)), drawn), tmp_path, width)
     assert answer["width"] == width
     assert answer["page"] <= width
-    assert answer["before"] == ["source_only", "dann", "mmd", "target_only"]
+    assert answer["before"] == list(numbers)
     up, down = answer["target"]
-    assert up == ["ascending", ["52.00 ± 2.83", "72.50 ± 3.54", "92.00 ± 2.83", ""]]
-    assert down == ["descending", ["92.00 ± 2.83", "72.50 ± 3.54", "52.00 ± 2.83", ""]]
-    assert answer["words"] == ["ascending", ["dann", "mmd", "source_only", "target_only"]]
+    assert up == ["ascending", ["-10.5 ± 2.00", "-9", "1e-3", "[2.5, 3.0]", "1,234", ""]]
+    assert down == ["descending", ["1,234", "[2.5, 3.0]", "1e-3", "-9", "-10.5 ± 2.00", ""]]
+    assert answer["words"] == ["ascending", ["a", "b", "c", "d", "run 9", "run 10"]]
     assert answer["sorted"] == 1 and answer["focused"] and answer["opened"]
     assert answer["closedOnPaper"] == 0 < answer["closedAfter"]
     assert answer["pictures"] == [1300]
