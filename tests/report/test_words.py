@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.report.conftest import Finished
 from tlrun.report.contents import contents
-from tlrun.report.words import Words, best_without_labels, short_names, summary
+from tlrun.report.selection_rules import Judged
+from tlrun.report.tables import Figure
+from tlrun.report.words import Words, best, short_names, summary
 
 
 def told(tmp_path: Path) -> list[Words]:
@@ -103,7 +106,7 @@ def test_methods_that_saw_target_labels_are_told_apart(finished: Finished, tmp_p
     assert words["Best with target labels"].startswith("mmd reaches 90.0 %")
     assert words["Peeked"] == "1 run chose the epoch by withheld target labels (oracle)."
     (pair,) = contents([tmp_path / "runs"]).by_pair.values()
-    assert (best := best_without_labels(pair)) is not None and best[0].strategy == "dann"
+    assert (found := best(pair, with_labels=False)) is not None and found[0].strategy == "dann"
 
 
 def test_transfer_that_hurts_is_called_negative(finished: Finished, tmp_path: Path) -> None:
@@ -144,3 +147,21 @@ def test_of_many_only_the_first_are_named(finished: Finished, tmp_path: Path) ->
         finished("dann", f"optim.lr={1 + number}", warnings=["w"])
     found = sentences(tmp_path)
     assert found["Warnings"].count("dann") == 6 and found["Warnings"].endswith("; and 2 more.")
+
+
+def test_what_label_free_scores_would_have_chosen_is_told_beside_the_best(finished: Finished, tmp_path: Path) -> None:
+    def judged(rule: str, strategy: str | None, accuracy: float | None, regret: float | None) -> Judged:
+        none = Figure.of([])
+        return Judged("mnist_usps", strategy, 0, rule, 4, none, none, 0.0, none, accuracy, regret, None)
+
+    finished("source_only")
+    found = contents([tmp_path / "runs"])
+    rules = [judged("entropy", None, 0.5, 0.25), judged("snd", None, 0.7, 0.05), judged("last", None, None, None)]
+    rules += [judged("oracle", None, 0.75, 0.0), judged("target_val", None, 0.74, 0.01)]
+    (alone,) = summary(replace(found, judged=tuple(rules)))
+    assert "Chosen by score alone" not in dict(alone.sentences)  # of one strategy
+    (words,) = summary(replace(found, judged=(*rules, judged("snd", "dann", 0.7, 0.0))))
+    assert dict(words.sentences)["Chosen by score alone"] == (
+        "Left to choose among all epochs of the 4 runs without target labels by its own score, snd takes one of 70.0 % and"
+        " entropy takes one of 50.0 %; the best of them has 75.0 %."
+    )
