@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tlrun.report.collect import Collection
@@ -27,10 +27,21 @@ _LATEX = {
 
 
 def terminal(tables: Sequence[Table]) -> str:
-    """Aligned columns: words to the left, numbers to the right; below each table its notes."""
-    return (
-        "\n\n".join(part for each in tables for part in (each.title, _aligned(each), *_block(each.notes, "\n"))) + "\n"
-    )
+    """Aligned columns: words to the left, numbers to the right; below each table its notes.
+
+    Narrow enough to read: a pair that all rows share is named above, and headings longer than their column are broken.
+    """
+    parts = []
+    for each in tables:
+        pairs = {row[0] for row in each.rows} if each.columns[0] == "pair" else set()
+        shared = pairs.pop() if len(pairs) == 1 else None
+        shown = _without_first(each) if shared is not None else each
+        parts += [f"{shared}: {each.title}" if shared else each.title, _aligned(shown), *_block(each.notes, "\n")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _without_first(table: Table) -> Table:
+    return replace(table, columns=table.columns[1:], rows=tuple(row[1:] for row in table.rows), words=table.words - 1)
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -95,8 +106,12 @@ def escape_markdown(text: str) -> str:
 
 
 def _aligned(table: Table) -> str:
-    lines = [table.columns, *table.rows]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
+    widest = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
+    heads = [_broken(name, width) for name, width in zip(table.columns, widest, strict=True)]
+    height = max(map(len, heads))
+    above = [[*[""] * (height - len(head)), *head] for head in heads]
+    lines = [*zip(*above, strict=True), *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def text(line: Sequence[str]) -> str:
         cells = [
@@ -105,8 +120,19 @@ def _aligned(table: Table) -> str:
         ]
         return "  ".join(cells).rstrip()
 
-    head = text(table.columns)
-    return "\n".join([head, "-" * sum((*widths, 2 * len(widths) - 2)), *(text(row) for row in table.rows)])
+    rule = "-" * sum((*widths, 2 * len(widths) - 2))
+    return "\n".join([*map(text, lines[:height]), rule, *map(text, table.rows)])
+
+
+def _broken(heading: str, width: int) -> list[str]:
+    """A heading in lines of this width as far as it has spaces and dots to break at."""
+    lines: list[str] = []
+    for part in re.findall(r"[^ .]+[ .]?", heading):
+        if lines and len(lines[-1] + part.rstrip()) <= width:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return [line.rstrip() for line in lines] or [heading]
 
 
 def _markdown(table: Table) -> str:

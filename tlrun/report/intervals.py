@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -26,28 +27,31 @@ class Interval:
     n: int
 
 
-def t_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of values, n > 0, and Student's t interval of it: mean +- t * s / sqrt(n), s the sample standard deviation."""
+def t_interval(values: Sequence[float], *, least_deviation: float = 0.0) -> Interval:
+    """Mean of values, n > 0, and Student's t interval of it: mean +- t * s / sqrt(n), s the sample standard deviation.
+
+    least_deviation: what s counts for at least, for values that come in steps, whose spread may vanish by chance.
+    """
     n, mean = len(values), statistics.fmean(values)
     if n < 2:
         return Interval(mean, None, None, n)
-    half = t_half_width(statistics.stdev(values), n, confidence=confidence)
+    half = t_half_width(max(statistics.stdev(values), least_deviation), n)
     return Interval(mean, mean - half, mean + half, n)
 
 
-def t_half_width(deviation: float, n: int, *, confidence: float = CONFIDENCE) -> float:
+def t_half_width(deviation: float, n: int) -> float:
     """How far the t interval of a mean reaches to either side; deviation: of the sample, n > 1."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, 0.5 + confidence / 2)) * deviation / math.sqrt(n)
+    return float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * deviation / math.sqrt(n)
 
 
-def difference_p(differences: Sequence[float]) -> float:
+def difference_p(differences: Sequence[float], *, least_deviation: float = 0.0) -> float:
     """Two-sided p-value of the paired t-test: that the mean of two or more differences is 0.
 
-    Differences without spread have p = 0, or 1 where they are 0.
+    Without spread, it is 0, or 1 where the mean is 0. least_deviation: as of `t_interval`.
     """
-    mean, error = _mean_and_error(differences)
+    mean, error = _mean_and_error(differences, least_deviation)
     if error == 0:
         return float(mean == 0)
     from scipy.special import stdtr
@@ -55,13 +59,13 @@ def difference_p(differences: Sequence[float]) -> float:
     return 2 * float(stdtr(len(differences) - 1, -abs(mean) / error))
 
 
-def equivalence_p(differences: Sequence[float], *, margin: float) -> float:
+def equivalence_p(differences: Sequence[float], *, margin: float, least_deviation: float = 0.0) -> float:
     """Twice the p-value of two one-sided t-tests: that the mean of two or more differences is margin or more from 0.
 
     Schuirmann 1987, J. Pharmacokinet. Biopharm. 15. Twice, so that it is at most 0.05 exactly where the 95 % t interval
     lies within the margin (alone, the test asks this of the 90 % one); at most 1.
     """
-    mean, error = _mean_and_error(differences)
+    mean, error = _mean_and_error(differences, least_deviation)
     if error == 0:
         return float(abs(mean) > margin)
     from scipy.special import stdtr
@@ -83,9 +87,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def bootstrap_interval(
-    totals: numpy.ndarray, *, runs: int, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
-) -> Interval:
+def bootstrap_interval(totals: NDArray[np.int64], *, runs: int, resamples: int = RESAMPLES) -> Interval:
     """Percentile interval of a mean difference over test rows, the rows drawn again with replacement.
 
     Efron 1979, Ann. Stat. 7. totals (R,) whole numbers: on each row, the sum over the pairs of runs of (right - reference
@@ -97,10 +99,11 @@ def bootstrap_interval(
     values, counts = np.unique(totals, return_counts=True)
     rows = len(totals)
     drawn = np.random.default_rng(_SEED).multinomial(rows, counts / rows, size=resamples)
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn @ values / (rows * runs), [tail, 1 - tail])
     return Interval(float(totals.mean() / runs), float(low), float(high), rows)
 
 
-def _mean_and_error(differences: Sequence[float]) -> tuple[float, float]:
-    return statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+def _mean_and_error(values: Sequence[float], least_deviation: float) -> tuple[float, float]:
+    deviation = max(statistics.stdev(values), least_deviation)
+    return statistics.fmean(values), deviation / math.sqrt(len(values))

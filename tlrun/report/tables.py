@@ -152,9 +152,9 @@ NOTES = {
     INTERVAL: "of the mean, Student's t over seeds",
     "gap closed": "(run - source_only) / (target_only - source_only), where data.protocol=split",
     "against": "source_only for adaptation, scratch with the same target labels for transfer; paired over n common seeds",
-    "verdict": f"helps or hurts where p is at most {1 - CONFIDENCE:.2f}; equal where a test, corrected alike, finds the "
-    f"difference within ±{100 * MARGIN:g} points",
-    "over seeds": f"{CONFIDENCE:.0%} interval of Student's t",
+    "verdict": f"helps or hurts where p is at most {1 - CONFIDENCE:.2f}; equal where a test, corrected alike, finds less "
+    f"than {100 * MARGIN:g} points",
+    "over seeds": f"{CONFIDENCE:.0%} interval of Student's t, the spread taken for one test row at least",
     "p": "paired t-test, corrected by Holm for all strategies that are held against the same reference",
     "over rows": f"{CONFIDENCE:.0%} interval when the test rows are drawn again and the runs stay as they are (bootstrap)",
     "improvement": "(run - source_only) / source_only",

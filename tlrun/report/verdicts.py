@@ -21,7 +21,8 @@ from tlrun.report.intervals import (
 )
 
 if TYPE_CHECKING:
-    import numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Word = Literal["helps", "hurts", "equal", "undecided"]
 
@@ -54,20 +55,21 @@ class Verdict:
         return "negative transfer" if of == "transfer" and self.word == "hurts" else self.word
 
 
-def judge(compared: Sequence[Sequence[float]], *, margin: float = MARGIN) -> list[Verdict]:
+def judge(compared: Sequence[Sequence[float]], *, resolution: float = 0.0, margin: float = MARGIN) -> list[Verdict]:
     """The verdict on each strategy's paired differences, two or more, to a reference that all of these share.
 
     Equal where the test of equivalence finds the difference within the margin, whichever side of 0 it is on; otherwise
     helps or hurts, by its sign, where the paired t-test finds one; else undecided. Both tests are at 0.05 and corrected by
     Holm over the strategies: that any of those called helps or hurts is so by luck has a probability of 0.05 at most, and
     that any of those called equal is. With one strategy, the word is where its 95 % t interval lies.
+    resolution: the smallest difference that there can be, one test row. Spread below it cannot be seen, so that much is
+    always assumed: otherwise two seeds that agree to the row by chance would pass for certainty.
     """
-    p = holm([difference_p(each) for each in compared])
-    p_equal = holm([equivalence_p(each, margin=margin) for each in compared])
-    return [
-        Verdict(_word(statistics.fmean(each), p[at], p_equal[at]), t_interval(each), p[at], p_equal[at], len(compared))
-        for at, each in enumerate(compared)
-    ]
+    p = holm([difference_p(each, least_deviation=resolution) for each in compared])
+    p_equal = holm([equivalence_p(each, margin=margin, least_deviation=resolution) for each in compared])
+    words = [_word(statistics.fmean(each), p[at], p_equal[at]) for at, each in enumerate(compared)]
+    intervals = [t_interval(each, least_deviation=resolution) for each in compared]
+    return [Verdict(words[at], intervals[at], p[at], p_equal[at], len(compared)) for at in range(len(compared))]
 
 
 def verdicts(groups: Sequence[Group], role: Role) -> dict[Group, Verdict]:
@@ -79,7 +81,9 @@ def verdicts(groups: Sequence[Group], role: Role) -> dict[Group, Verdict]:
             families.setdefault(reference, {})[group] = pairs
     found: dict[Group, Verdict] = {}
     for family in families.values():
-        judged = judge([_differences(pairs) for pairs in family.values()])
+        rows = [run.figure("target_test_rows_labelled") for group in family for run in group.runs]
+        resolution = max((1 / each for each in rows if each), default=0.0)
+        judged = judge([_differences(pairs) for pairs in family.values()], resolution=resolution)
         for (group, pairs), verdict in zip(family.items(), judged, strict=True):
             try:
                 found[group] = replace(verdict, over_rows=_over_rows(pairs))
@@ -115,13 +119,16 @@ def _word(mean: float, p: float, p_equal: float) -> Word:
 
 def _over_rows(pairs: Sequence[tuple[Run, Run]]) -> Interval:
     """Raises RunError where the predictions of a run cannot be had, or not all runs were tested on the same rows."""
+    import numpy as np
+
     first = pairs[0][0]
     if not (rows := _labelled_rows(first)):
         raise RunError(f"{first.folder.predictions} has no labelled test row")
     for run in (run for pair in pairs for run in pair):
         if _labelled_rows(run) != rows:
             raise RunError(f"{first.folder.path} and {run.folder.path} were tested on different rows")
-    return bootstrap_interval(sum(_right(run) - _right(floor) for run, floor in pairs), runs=len(pairs))
+    totals = np.sum([_right(run) - _right(reference) for run, reference in pairs], axis=0)
+    return bootstrap_interval(totals, runs=len(pairs))
 
 
 def _labelled_rows(run: Run) -> list[tuple[int, str]]:
@@ -131,10 +138,10 @@ def _labelled_rows(run: Run) -> list[tuple[int, str]]:
     return [(row, found.classes[label]) for row, label in labels if label >= 0]
 
 
-def _right(run: Run) -> numpy.ndarray:
+def _right(run: Run) -> NDArray[np.int64]:
     """1 for each labelled row that it predicts right, 0 for the others. Raises RunError where its summary says otherwise."""
     found = run.predicted
-    right = (found.label == found.prediction)[found.label >= 0].astype(int)
+    right: NDArray[np.int64] = (found.label == found.prediction)[found.label >= 0].astype("int64")
     if abs(right.mean() - _accuracy(run)) > 1e-6:
         raise RunError(
             f"{run.folder.predictions} has an accuracy of {right.mean():.4f}, the summary of {_accuracy(run):.4f}"
