@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tlrun.report.collect import Collection
+from tlrun.report.diagnosis import Diagnosis
 from tlrun.report.selection_rules import Judged
 from tlrun.report.tables import FIGURES, Line, Table
 from tlrun.report.verdicts import CONFIDENCE, MARGIN, Verdict
@@ -60,9 +61,9 @@ def csv_text(lines: Sequence[Line]) -> str:
     return buffer.getvalue()
 
 
-def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Judged]) -> str:
+def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Judged], diagnosis: Diagnosis) -> str:
     """Everything: groups with their figures and verdicts, the runs they are made of, what each selection rule would
-    have chosen (`strategy` null: over all of them), and what was left out."""
+    have chosen (`strategy` null: over all of them), the diagnosis class by class, and what was left out."""
     content = {
         "format": FORMAT,
         "groups": [_nested(line) for line in lines],
@@ -72,6 +73,7 @@ def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Ju
             for run in collection.runs
         ],
         "selection_rules": [asdict(each) for each in judged],
+        "diagnosis": diagnosis.plain(),
         "left_out": [{"folder": str(each.path), "reason": each.reason} for each in collection.left_out],
     }  # fmt: skip
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -11,7 +11,7 @@ from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.report import formats
 from tlrun.report.collect import collect
-from tlrun.report.diagnosis import diagnosis_tables
+from tlrun.report.diagnosis import diagnose
 from tlrun.report.groups import Group, group
 from tlrun.report.planar import is_planar, svc_lines
 from tlrun.report.selection_rules import judge, rule_table
@@ -35,10 +35,11 @@ def report(
     lines = _lines(groups)
     judged = judge(collection.runs)
     rules = rule_table(judged, by_strategy=rules_by_strategy)
-    shown = [*tables(lines), *([rules] if rules else []), *diagnosis_tables(groups)]
+    diagnosis = diagnose(groups)
+    shown = [*tables(lines), *([rules] if rules else []), *diagnosis.tables()]
     texts = {
         "csv": lambda: formats.csv_text(lines),
-        "json": lambda: formats.json_text(lines, collection, judged),
+        "json": lambda: formats.json_text(lines, collection, judged, diagnosis),
         "markdown": lambda: formats.markdown(shown),
         "latex": lambda: formats.latex(shown),
     }
