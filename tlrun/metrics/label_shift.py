@@ -31,8 +31,9 @@ def importance_weights(confusion: NDArray[np.int64], predicted: NDArray[np.int64
     if least < SINGULAR:
         raise ValueError(f"the confusion matrix is near singular: least singular value {least:.2g}, below {SINGULAR:g}")
     joint = confusion.T / confusion.sum()
-    weights: NDArray[np.float64] = np.linalg.solve(joint, predicted / predicted.sum())
-    return np.maximum(weights, 0.0)
+    weights = np.linalg.solve(joint, predicted / predicted.sum())
+    clipped: NDArray[np.float64] = np.maximum(weights, 0.0)
+    return clipped
 
 
 def target_shares(confusion: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.float64]:

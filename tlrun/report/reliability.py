@@ -33,6 +33,11 @@ class Bins:
     confidence: NDArray[np.float64]
     correct: NDArray[np.float64]
 
+    def plain(self) -> list[dict[str, float]]:
+        """Each bin with rows."""
+        bins = zip(*(each.tolist() for each in (self.rows, self.confidence, self.correct)), strict=True)
+        return [{"rows": n, "confidence": sure / n, "accuracy": right / n} for n, sure, right in bins if n]
+
     @property
     def calibration_error(self) -> float:
         """Guo et al. 2017 (arXiv:1706.04599), eq. 3: mean over rows of |accuracy - mean confidence| in the row's bin."""
@@ -52,8 +57,8 @@ def binned(confidence: NDArray[np.float64], correct: NDArray[np.bool_], *, bins:
     import numpy as np
 
     place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
-    sums = (np.bincount(place, weights=each, minlength=bins) for each in (np.ones(len(place)), confidence, correct))
-    return Bins(*sums)
+    columns = (np.ones(len(place)), confidence, correct)
+    return Bins(*(np.bincount(place, weights=each, minlength=bins).astype(np.float64) for each in columns))
 
 
 def of_run(run: Run) -> Bins | None:
@@ -104,9 +109,12 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
     panels = [found for group in groups if (found := of_group(group))]
     if not panels:
         raise RunError("no target test row has a label")
-    columns = 2 if len(panels) in (1, 2, 4) else 3
+    columns = min(len(panels), 2 if len(panels) == 4 else 3)
     lines = math.ceil(len(panels) / columns)
-    figure = style.figure(height=lines * (style.WIDTH / columns * 1.1 + 0.3) + 0.1)
+    names = [style.wrapped(f"{each.group.label} (n = {len(each.runs)})", 28 if columns == 3 else 44) for each in panels]
+    tallest = max(name.count("\n") + 1 for name in names)
+    side = style.WIDTH / max(2, columns)
+    figure = style.figure(width=side * columns, height=lines * (1.05 * side + 0.3 + 0.14 * tallest) + 0.1)
     axes: Any = figure.subplots(2 * lines, columns, squeeze=False, sharex=True, height_ratios=(3, 1) * lines)
     sums = [_sum(each.runs) for each in panels]
     most = max(float(bins.rows.max()) for bins in sums)
@@ -116,10 +124,8 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
             upper.set_visible(False)
             lower.set_visible(False)
             continue
-        group, runs = panels[at].group, panels[at].runs
         _panel(upper, lower, sums[at])
-        name = style.wrapped(f"{group.label} (n = {len(runs)})", 44 if columns == 2 else 28)
-        upper.set_title(f"{name}\nECE {_error(runs)} %")
+        upper.set_title(f"{names[at]}\nECE {_error(panels[at].runs)} %")
         lower.set(ylim=(0.5, 3 * most), yscale="log")
         lower.minorticks_off()
         lower.yaxis.set_major_formatter("{x:g}")
