@@ -15,7 +15,7 @@ from PIL import Image
 from tests.report.conftest import Finished
 from tlrun import cli, files
 from tlrun.report.contents import Contents, contents
-from tlrun.report.page import HEADINGS, page
+from tlrun.report.page import HEADINGS, PHOTOGRAPH, page
 from tlrun.report.pictures import Picture
 from tlrun.run import RunFolder
 
@@ -142,6 +142,16 @@ def test_a_picture_is_inside_the_page_and_one_that_is_missing_says_why(finished:
     assert "Not drawn: no <data>" in seen.text
 
 
+def test_photographs_are_held_as_jpeg_so_that_the_page_can_be_sent(finished: Finished, tmp_path: Path) -> None:
+    finished("source_only")
+    Image.effect_noise((1300, 1300), 80).save(tmp_path / "photos.png")
+    assert (tmp_path / "photos.png").stat().st_size > PHOTOGRAPH
+    text = page(found(tmp_path), [Picture("mnist_usps", "samples", tmp_path / "photos")])
+    (image,) = [attributes for tag, attributes in Seen(text).elements if tag == "img"]
+    assert str(image["src"]).startswith("data:image/jpeg;base64,") and image["width"] == "910"
+    assert len(text) < (tmp_path / "photos.png").stat().st_size
+
+
 def test_commands_environments_cards_and_warnings_of_the_runs_are_there(finished: Finished, tmp_path: Path) -> None:
     sweep(finished)
     for number, run in enumerate(found(tmp_path).collection.runs):
@@ -212,7 +222,7 @@ def test_the_verb_writes_the_page_with_its_pictures_or_with_tables_alone(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", "runs", "--no-plots", "--html", "out/page.html"]) == 0
     assert "img" not in {tag for tag, _ in Seen((tmp_path / "out/page.html").read_text()).elements}
-    assert capsys.readouterr().out.startswith("Results")
+    assert "Results on the test rows" in capsys.readouterr().out
     assert cli.main(["report", "runs", "--no-plots", "--html", "-"]) == 0
     assert capsys.readouterr().out == (tmp_path / "out/page.html").read_text()
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
 from tlrun import files
 from tlrun.report import style
@@ -40,6 +41,9 @@ HEADINGS: Mapping[Section, str] = {
 
 PIXELS_PER_INCH = 140
 """At which a picture is shown where there is room: its letters are then as large as the page's small print."""
+
+PHOTOGRAPH = 1_000_000
+"""A picture of more bytes as PNG is one of photographs, which JPEG holds in a sixth and letters beside them stay clear."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +121,15 @@ def _picture(picture: Picture, pairs: int) -> ShownPicture:
     caption = f"{picture.pair}: {picture.caption}" if pairs > 1 else picture.caption
     if picture.problem:
         return ShownPicture("", f"{caption}. Not drawn: {picture.problem}", 0, 0, picture.kind == "bars")
-    content = files.read_bytes(picture.path.with_name(f"{picture.path.name}.png"))
-    # A PNG says in its first chunk how large it is.
-    width, height = struct.unpack(">II", content[16:24])
-    scale = PIXELS_PER_INCH / style.DOTS_PER_INCH
-    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return ShownPicture(source, caption, round(scale * width), round(scale * height), picture.kind == "bars")
+    kind, content = "png", files.read_bytes(picture.path.with_name(f"{picture.path.name}.png"))
+    image = Image.open(io.BytesIO(content))
+    if len(content) > PHOTOGRAPH:
+        kind, buffer = "jpeg", io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+        content = buffer.getvalue()
+    width, height = (round(side * PIXELS_PER_INCH / style.DOTS_PER_INCH) for side in image.size)
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return ShownPicture(source, caption, width, height, picture.kind == "bars")
 
 
 def _policy(script: str) -> str:
