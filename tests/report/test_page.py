@@ -119,6 +119,14 @@ def test_a_table_or_picture_of_any_section_finds_its_heading(finished: Finished,
         assert heading in seen.text and "Something new" in seen.text and "told by another" in seen.text
 
 
+def test_settings_that_differ_have_their_short_names(finished: Finished, tmp_path: Path) -> None:
+    for rate in (0.25, 0.5):
+        finished("dann", f"optim.lr={rate}")
+    seen = Seen(page(found(tmp_path), []))
+    assert seen.tables[0][0][:2] == ["strategy", "lr"]
+    assert "Settings that differ: lr." in seen.text
+
+
 def test_every_link_leads_to_a_place_on_the_page(finished: Finished, tmp_path: Path) -> None:
     sweep(finished)
     finished("mmd").write_status("failed", "the disk is full")

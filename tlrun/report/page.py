@@ -22,6 +22,7 @@ from PIL import Image
 from tlrun import files
 from tlrun.report import style
 from tlrun.report.contents import Contents
+from tlrun.report.groups import short
 from tlrun.report.pictures import Picture
 from tlrun.report.provenance import data_cards, liveness, origins, run_table
 from tlrun.report.tables import Section, Table
@@ -80,19 +81,20 @@ class Part:
 def page(contents: Contents, pictures: Sequence[Picture]) -> str:
     """The whole page; pictures are read from where they were drawn. Raises RunError where one cannot be read."""
     pairs = list(contents.by_pair)
+    settings = {key: short(key) for line in contents.lines for key in line.differs}
     runs = contents.collection.runs
     found, environments = origins(runs)
     own = {
         "warnings": [liveness(contents.groups)],
         "runs": [run_table(runs), *([environments] if environments else [])],
     }
-    cards = [(card, card.classes and _table(card.classes, alone=False)) for card in data_cards(contents.groups)]
+    cards = [(card, card.classes and _table(card.classes, {}, alone=False)) for card in data_cards(contents.groups)]
     parts = [Part("summary", "Summary")]
     for section, heading in HEADINGS.items():
         tables = [each for each in contents.tables if each.section == section] + own.get(section, [])
         drawn = [each for each in pictures if each.section == section]
         if tables or drawn or (section == "data" and cards):
-            shown = tuple(_table(each, alone=len(pairs) == 1) for each in tables)
+            shown = tuple(_table(each, settings, alone=len(pairs) == 1) for each in tables)
             parts.append(Part(section, heading, shown, tuple(_picture(each, len(pairs)) for each in drawn)))
     script = _read("page.js")
     return _template().render(
@@ -109,12 +111,13 @@ def page(contents: Contents, pictures: Sequence[Picture]) -> str:
     )
 
 
-def _table(table: Table, *, alone: bool) -> ShownTable:
-    """alone: whether the report is on one pair, which no row then needs to name."""
+def _table(table: Table, settings: Mapping[str, str], *, alone: bool) -> ShownTable:
+    """settings: shorter names for columns. alone: whether the report is on one pair, which no row then needs to name."""
     heading, _, remark = re.sub(r" \((.*)\)$", r": \1", table.title).partition(": ")
     first = 1 if alone and table.columns[0] == "pair" else 0
     rows = tuple(row[first:] for row in table.rows)
-    return ShownTable(heading, remark, table.columns[first:], rows, table.words - first, table.notes)
+    columns = tuple(settings.get(name, name) for name in table.columns[first:])
+    return ShownTable(heading, remark, columns, rows, table.words - first, table.notes)
 
 
 def _picture(picture: Picture, pairs: int) -> ShownPicture:

@@ -114,7 +114,9 @@ def _compared(groups: Sequence[Group]) -> str:
     rows, steps = ({run.figure(name) for run in runs} - {None} for name in ("target_test_rows", "steps"))
     text += f"; {_span(rows)} target test rows" if rows else ""
     text += f"; {_span(steps)} optimizer steps a run" if steps else ""
-    if differing := sorted({short(key) for group in groups for key in group.differs}):
+    keys = sorted({key for group in groups for key in group.differs})
+    # Of settings that differ in the report, those that do so in this pair.
+    if differing := [short(key) for key in keys if len({shown(group.differs.get(key, "")) for group in groups}) > 1]:
         text += f". Settings that differ: {_named(differing)}"
     return f"{text}."
 
