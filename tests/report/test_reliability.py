@@ -81,7 +81,8 @@ def test_the_picture_shows_accuracy_and_rows_of_all_seeds_by_confidence(finished
     assert upper.get_title() == "source_only (n = 2)\nECE 11.50 ± 0.00 %"
     (_, curve) = upper.lines
     assert (list(curve.get_xdata()), list(curve.get_ydata())) == (pytest.approx([72, 99]), pytest.approx([50, 100]))
-    assert [patch.get_height() for patch in lower.patches if patch.get_height()] == [4, 4]
+    (rows,) = lower.patches
+    assert [count for count in rows.get_data().values.tolist() if count] == [4, 4]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

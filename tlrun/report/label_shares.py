@@ -53,13 +53,15 @@ class Estimate:
 
 
 def estimate(group: Group) -> Estimate | None:
-    """By black-box shift estimation, of each run's own classifier. None where a run has no source validation labels or
-    no predictions. Raises RunError where these are damaged."""
+    """By black-box shift estimation, of each run's own classifier. None where a run has no source validation labels.
+
+    Raises RunError where its files are missing or damaged.
+    """
     import numpy as np
 
     found, refused = [], None
     for run in group.runs:
-        if not (run.folder.confusion("source", "val").is_file() and run.folder.predictions.is_file()):
+        if not run.folder.confusion("source", "val").is_file():
             return None
         try:
             found.append(_estimated(run))

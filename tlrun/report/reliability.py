@@ -63,8 +63,6 @@ def binned(confidence: NDArray[np.float64], correct: NDArray[np.bool_], *, bins:
 
 def of_run(run: Run) -> Bins | None:
     """The labelled target test rows of a run; None where there are none. Raises RunError where they cannot be read."""
-    if not run.folder.predictions.is_file():
-        return None
     found = run.predicted
     known = found.label >= 0
     return binned(found.confidence[known], (found.label == found.prediction)[known]) if known.any() else None
@@ -141,15 +139,14 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
 def _panel(upper: Axes, lower: Axes, bins: Bins) -> None:
     import numpy as np
 
-    count = len(bins.rows)
-    edges, held = 100 * np.arange(count) / count, bins.rows > 0
-    accuracy, confidence = (100 * each[held] / bins.rows[held] for each in (bins.correct, bins.confidence))
-    look: dict[str, Any] = {"align": "edge", "width": 100 / count, "edgecolor": "white", "lw": 0.5}
-    upper.bar(edges[held], accuracy, color=style.BLUE, alpha=0.35, **look)
+    edges, held = np.linspace(0, 100, len(bins.rows) + 1), bins.rows > 0
+    share = 100 * np.divide(bins.correct, bins.rows, out=np.zeros(len(bins.rows)), where=held)
+    accuracy, confidence = share[held], 100 * bins.confidence[held] / bins.rows[held]
+    upper.stairs(share, edges, fill=True, color=style.BLUE, alpha=0.35)
     upper.plot([0, 100], [0, 100], color="0.4", ls=":", lw=1)
     upper.plot(confidence, accuracy, color=style.BLUE, marker="o", ms=3, clip_on=False)
     upper.set(xlim=(0, 100), ylim=(0, 103), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
-    lower.bar(edges, bins.rows, color="0.6", **look)
+    lower.stairs(bins.rows, edges, fill=True, color="0.6")
     for each in (upper, lower):
         each.grid(visible=True, color="0.92", lw=0.6)
 
