@@ -129,7 +129,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote. Raises RunError when the file is missing, damaged, not ours or newer than we are."""
     try:
         content = json.loads(read_bytes(path).decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
     check_format(path, content)
     return dict(content)
@@ -145,7 +145,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(read_bytes(path).decode(), Loader=loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged(path, str(error).splitlines()[0]) from error
     if not isinstance(content, dict):
         raise damaged(path, "not a mapping")

@@ -85,7 +85,7 @@ def collect(paths: Sequence[Path]) -> Collection:
 
     Raises ConfigError where a path is no folder, and where there is no finished run at all.
     """
-    if wrong := [f"report: {path} is {_what(path)}, must be a folder" for path in paths if not path.is_dir()]:
+    if wrong := [f"report: {path} is {_what(path)}, must be a folder" for path in paths if _what(path) != "a folder"]:
         raise ConfigError(wrong)
     runs: dict[str, Run] = {}
     left_out: list[LeftOut] = []
@@ -174,4 +174,7 @@ def _decides(key: str, config: Mapping[str, Any]) -> bool:
 
 
 def _what(path: Path) -> str:
-    return "a file" if path.exists() else "not there"
+    try:
+        return "a folder" if path.is_dir() else "a file" if path.exists() else "not there"
+    except OSError as error:  # no name of a file, or not to be looked at
+        return f"not to be had ({files.reason_of(error)})"
