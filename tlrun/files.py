@@ -129,7 +129,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote. Raises RunError when the file is missing, damaged, not ours or newer than we are."""
     try:
         content = json.loads(read_bytes(path).decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
     check_format(path, content)
     return dict(content)
@@ -145,7 +145,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(read_bytes(path).decode(), Loader=loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged(path, str(error).splitlines()[0]) from error
     if not isinstance(content, dict):
         raise damaged(path, "not a mapping")
@@ -181,16 +181,28 @@ def read_table(path: Path) -> pandas.DataFrame:
     return pandas.DataFrame(read_columns(path))
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
-    """The same by column, without pandas."""
-    lines = list(csv.reader(io.StringIO(read_bytes(path).decode(errors="replace"), newline="")))
-    if not lines:
+def read_columns(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The same by column, without pandas; names: of these columns alone, as far as they are there.
+
+    What follows the last of them on a line is then not taken apart, which saves most of the time where hundreds of
+    probabilities follow.
+    """
+    text = read_bytes(path).decode(errors="replace")
+    header = next(csv.reader(io.StringIO(text, newline="")), None)
+    if header is None:
         raise damaged(path, "no header")
-    header, *rows = lines
-    if any(len(row) != len(header) for row in rows):
+    wanted = [(at, name) for at, name in enumerate(header) if names is None or name in names]
+    last = max((at for at, _ in wanted), default=0)
+    if names is None or '"' in text:  # a cell in quotes may hold commas and line ends
+        rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
+        whole = all(len(row) == len(header) for row in rows)
+    else:
+        rows = [line.split(",", last + 1) for line in text.rstrip("\n").split("\n")[1:]]
+        whole = all(len(row) > last for row in rows)
+    if not whole:
         raise damaged(path, "a row is longer or shorter than the header")
     try:
-        return {name: _values(name, [row[at] for row in rows]) for at, name in enumerate(header)}
+        return {name: _values(name, [row[at] for row in rows]) for at, name in wanted}
     except ValueError as error:
         raise damaged(path, str(error)) from error
 

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from omegaconf import OmegaConf
 
@@ -262,7 +262,10 @@ class RunFolder:
         files.write_json(self.status, {"state": state, "reason": reason, "started": started, "updated": now, **owner})
 
     def read_status(self) -> dict[str, Any]:
-        return files.read_json(self.status)
+        content = files.read_json(self.status)
+        if content.get("state") not in get_args(State):
+            raise files.damaged(self.status, f"no state of a run: {content.get('state')}")
+        return content
 
     def write_config(self, config: ExperimentConfig) -> None:
         files.write_bytes(self.config, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())).encode())
@@ -336,9 +339,11 @@ class RunFolder:
         """Class names and counts, as they were written."""
         path = self.confusion(domain, split)
         lines = list(csv.reader(io.StringIO(files.read_bytes(path).decode(), newline="")))
+        if {len(line) for line in lines} != {len(lines)}:
+            raise files.damaged(path, "not a row and a column for each class")
         try:
             return tuple(lines[0][1:]), [[int(count) for count in line[1:]] for line in lines[1:]]
-        except (IndexError, ValueError) as error:
+        except ValueError as error:
             raise files.damaged(path, str(error)) from error
 
     def write_predictions(self, classes: Sequence[str], predictions: Sequence[Prediction]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tlrun.config import ExperimentConfig
 from tlrun.resolve import name_choices
-from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, RunFolder, digest
+from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, Prediction, RunFolder, digest
 
 DIGITS = ("data=mnist_usps", "engine.precision=fp32")
 
@@ -46,6 +46,8 @@ def write_run(root: Path, config: ExperimentConfig, accuracy: float | None, **su
     folder.write_data_card({"input_shape": [2] if planar else [1, 28, 28], "fingerprint": "f"})
     for domain in ("source", "target"):
         write_confusion(folder, domain, ("a", "b"))
+    folder.write_confusion("source", "val", ("a", "b"), [[9, 1], [1, 9]])
+    write_predictions(folder, "aaaaaaaaabbbbbbbbb", "aaaaaaaabbbbbbbbba", [0.75] * 18)
     values = dict.fromkeys(name for name in SUMMARY_FIELDS if name != "format") | {
         "status": "done",
         "strategy": config.strategy.name,
@@ -75,3 +77,15 @@ def write_run(root: Path, config: ExperimentConfig, accuracy: float | None, **su
 def write_confusion(folder: RunFolder, domain: str, classes: Sequence[str]) -> None:
     counts = [[8 if true == predicted else 1 for predicted in classes] for true in classes]
     folder.write_confusion(domain, "test", classes, counts)
+
+
+def write_predictions(
+    folder: RunFolder, labels: str, predictions: str, confidences: Sequence[float], *, classes: str = "ab"
+) -> None:
+    """Target test rows of classes named by a letter each, a label of `-` for none; other classes share what is left."""
+    rows = []
+    for row, (label, prediction, confidence) in enumerate(zip(labels, predictions, confidences, strict=True)):
+        others = (1 - confidence) / (len(classes) - 1)
+        shares = [confidence if name == prediction else others for name in classes]
+        rows.append(Prediction("test", row, classes.find(label), shares))
+    folder.write_predictions(tuple(classes), rows)

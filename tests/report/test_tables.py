@@ -12,6 +12,7 @@ import pytest
 from tests.report.conftest import Finished
 from tlrun.report import formats
 from tlrun.report.collect import Collection, collect
+from tlrun.report.diagnosis import Diagnosis
 from tlrun.report.groups import group
 from tlrun.report.tables import Figure, Line, Table, line_of, tables
 
@@ -115,7 +116,7 @@ def test_json_holds_groups_runs_and_what_was_left_out(finished: Finished, tmp_pa
     sweep(finished)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "metrics.csv").touch()
-    content = json.loads(formats.json_text(*lines(tmp_path), []))
+    content = json.loads(formats.json_text(*lines(tmp_path), [], [], Diagnosis((), (), ())))
     assert (content["format"], len(content["runs"])) == (1, 6)
     assert [each["folder"] for each in content["left_out"]] == [str(tmp_path / "half")]
     dann = content["groups"][1]

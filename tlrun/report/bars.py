@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun.report import style
 from tlrun.report.groups import Group
-from tlrun.report.verdicts import FIGURE, t_interval
+from tlrun.report.intervals import t_interval
+from tlrun.report.verdicts import FIGURE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

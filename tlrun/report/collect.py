@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.config import flatten as flatten
 from tlrun.files import RunError
+from tlrun.report.predicted import Predicted, read_predicted
 from tlrun.run import RunFolder
 
 SIGNS = ("status.json", "summary.json", "config.yaml", "metrics.csv")
@@ -46,10 +49,20 @@ class Run:
         """Dotted key -> value of every setting that decides the numbers, the seed apart."""
         return {key: value for key, value in flatten(self.config).items() if _decides(key, self.config)}
 
+    @cached_property
+    def metrics(self) -> dict[str, list[Any]]:
+        """metrics.csv by column. Raises RunError where it is missing or damaged."""
+        return files.read_columns(self.folder.metrics)
+
+    @cached_property
+    def predicted(self) -> Predicted:
+        """What it says of each target test row. Raises RunError where that cannot be read."""
+        return read_predicted(self.folder)
+
     def figure(self, name: str) -> float | None:
         """A number of the summary; None where it has none."""
         value = self.summary.get(name)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return float(value) if is_number(value) else None
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ def collect(paths: Sequence[Path]) -> Collection:
 
     Raises ConfigError where a path is no folder, and where there is no finished run at all.
     """
-    if wrong := [f"report: {path} is {_what(path)}, must be a folder" for path in paths if not path.is_dir()]:
+    if wrong := [f"report: {path} is {_what(path)}, must be a folder" for path in paths if _what(path) != "a folder"]:
         raise ConfigError(wrong)
     runs: dict[str, Run] = {}
     left_out: list[LeftOut] = []
@@ -137,6 +150,11 @@ def read_run(folder: RunFolder) -> Run:
     return Run(folder, config, summary)
 
 
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _decides(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a setting is part of a run's digest, as `run.digest` has it; the seed is not asked for here."""
     places = ("data.root", "data.download", "data.cache_root", "data.cache_gigabytes", "data.cache", "data.workers")
@@ -146,4 +164,7 @@ def _decides(key: str, config: Mapping[str, Any]) -> bool:
 
 
 def _what(path: Path) -> str:
-    return "a file" if path.exists() else "not there"
+    try:
+        return "a folder" if path.is_dir() else "a file" if path.exists() else "not there"
+    except OSError as error:  # no name of a file, or not to be looked at
+        return f"not to be had ({files.reason_of(error)})"

@@ -54,7 +54,7 @@ def matrices(panels: Sequence[tuple[str, Sequence[str], Any]]) -> Figure:
     columns = min(2 if len(panels) == 4 or largest >= WIDE else 3, len(panels))
     rows = math.ceil(len(panels) / columns)
     side = style.WIDTH / max(2, columns)
-    longest = max(len(_cut(name)) for _, classes, _ in panels for name in classes)
+    longest = max(len(style.cut(name)) for _, classes, _ in panels for name in classes)
     lines = max(style.wrapped(title, 34).count("\n") + 1 for title, _, _ in panels)
     height = rows * (side + 0.1 + 0.14 * lines) + 0.4 + 0.055 * longest
     figure = style.figure(width=side * columns + 0.7 + 0.055 * longest, height=height)
@@ -96,7 +96,7 @@ def _summed(folders: Sequence[RunFolder], domain: str) -> tuple[tuple[str, ...],
 
 def _name(axes: Any, classes: Sequence[str], *, names_rows: bool, names_columns: bool) -> None:
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if len(classes) <= step * TICKS)
-    places, names = list(range(0, len(classes), step)), [_cut(name) for name in classes[::step]]
+    places, names = list(range(0, len(classes), step)), [style.cut(name) for name in classes[::step]]
     upright = len(classes) > 6 and max(map(len, names)) > 2 or max(map(len, names)) > 30 / len(classes)  # noqa: RUF021
     axes.set_xticks(places, names if names_columns else [], rotation=90 if upright else 0, fontsize=6.5)
     axes.set_yticks(places, names if names_rows else [], fontsize=6.5)
@@ -118,8 +118,3 @@ def _number(axes: Any, shares: Any, *, size: float) -> None:
 
 def _places(count: int) -> list[tuple[int, int]]:
     return [(row, column) for row in range(count) for column in range(count)]
-
-
-def _cut(name: str) -> str:
-    """Of a long name, its beginning and its end: either may be what tells it from others."""
-    return name if len(name) <= 14 else f"{name[:7]}…{name[-6:]}"

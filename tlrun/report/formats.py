@@ -7,25 +7,19 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from tlrun.report.collect import Collection
+from tlrun.report.diagnosis import Diagnosis
+from tlrun.report.label_curve import Curve, Needed
 from tlrun.report.selection_rules import Judged
-from tlrun.report.tables import FIGURES, Line, Table
-from tlrun.report.verdicts import CONFIDENCE, MARGIN, Verdict
+from tlrun.report.tables import AGAINST, EPOCHS, FIGURES, Figure, Line, Of, Table
+from tlrun.report.verdicts import FIGURE, Verdict
 
 FORMAT = 1
 """The format that the JSON states."""
-
-NOTES = (
-    "gap closed: (run - source_only) / (target_only - source_only), where data.protocol=split;",
-    "improvement: (run - source_only) / source_only",
-    "adaptation: against source_only; transfer: against scratch with the same target labels; paired over n common seeds:",
-    f"difference in points [{CONFIDENCE:.0%} t interval]; equal: the interval lies within ±{100 * MARGIN:g}",
-)
-"""What stands under the tables."""
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -34,19 +28,43 @@ _LATEX = {
 
 
 def terminal(tables: Sequence[Table]) -> str:
-    """Aligned columns: words to the left, numbers to the right."""
-    return "\n\n".join([*(f"{each.title}\n\n{_aligned(each)}" for each in tables), "\n".join(NOTES)]) + "\n"
+    """Aligned columns: words to the left, numbers to the right; below each table its notes.
+
+    Narrow enough to read: a pair that all rows share is named above, and headings longer than their column are broken.
+    """
+    parts = []
+    for each in tables:
+        pairs = {row[0] for row in each.rows} if each.columns[0] == "pair" else set()
+        shared = pairs.pop() if len(pairs) == 1 else None
+        shown = _without_first(each) if shared is not None else each
+        parts += [f"{shared}: {each.title}" if shared else each.title, _aligned(shown), *_block(each.notes, "\n")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _without_first(table: Table) -> Table:
+    return replace(table, columns=table.columns[1:], rows=tuple(row[1:] for row in table.rows), words=table.words - 1)
 
 
 def markdown(tables: Sequence[Table]) -> str:
     """GitHub's tables."""
-    return "\n\n".join([*(f"**{each.title}**\n\n{_markdown(each)}" for each in tables), "  \n".join(NOTES)]) + "\n"
+    parts = [
+        part
+        for each in tables
+        for part in (f"**{each.title}**", _markdown(each), *_block(map(escape_markdown, each.notes), "  \n"))
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """A `table` each, with the rules of the package booktabs."""
-    parts = ["% needs \\usepackage{booktabs}", *(_latex(each) for each in tables)]
-    return "\n\n".join([*parts, "\n".join(f"% {note}" for note in NOTES)]) + "\n"
+    """A `table` each, with the rules of the package booktabs; its notes as comments below it."""
+    parts = [part for each in tables for part in (_latex(each), *_block((f"% {note}" for note in each.notes), "\n"))]
+    return "\n\n".join(["% needs \\usepackage{booktabs}", *parts]) + "\n"
+
+
+def _block(lines: Iterable[str], between: str) -> list[str]:
+    """One text of all lines; none of none."""
+    text = between.join(lines)
+    return [text] if text else []
 
 
 def csv_text(lines: Sequence[Line]) -> str:
@@ -60,9 +78,16 @@ def csv_text(lines: Sequence[Line]) -> str:
     return buffer.getvalue()
 
 
-def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Judged]) -> str:
-    """Everything: groups with their figures and verdicts, the runs they are made of, what each selection rule would
-    have chosen (`strategy` null: over all of them), and what was left out."""
+def json_text(
+    lines: Sequence[Line],
+    collection: Collection,
+    judged: Sequence[Judged],
+    curves: Sequence[Curve],
+    diagnosis: Diagnosis,
+) -> str:
+    """Everything: groups with their figures and verdicts, the runs they are made of, accuracy over granted labels, what
+    each selection rule would have chosen (`strategy` null: over all of them), the diagnosis class by class, and what was
+    left out."""
     content = {
         "format": FORMAT,
         "groups": [_nested(line) for line in lines],
@@ -71,7 +96,9 @@ def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Ju
              **{name: run.figure(name) for name in FIGURES}}
             for run in collection.runs
         ],
+        "label_curves": [_curve(each) for each in curves],
         "selection_rules": [asdict(each) for each in judged],
+        "diagnosis": diagnosis.plain(),
         "left_out": [{"folder": str(each.path), "reason": each.reason} for each in collection.left_out],
     }  # fmt: skip
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -88,8 +115,12 @@ def escape_markdown(text: str) -> str:
 
 
 def _aligned(table: Table) -> str:
-    lines = [table.columns, *table.rows]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
+    widest = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
+    heads = [_broken(name, width) for name, width in zip(table.columns, widest, strict=True)]
+    height = max(map(len, heads))
+    above = [[*[""] * (height - len(head)), *head] for head in heads]
+    lines = [*zip(*above, strict=True), *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def text(line: Sequence[str]) -> str:
         cells = [
@@ -98,8 +129,19 @@ def _aligned(table: Table) -> str:
         ]
         return "  ".join(cells).rstrip()
 
-    head = text(table.columns)
-    return "\n".join([head, "-" * sum((*widths, 2 * len(widths) - 2)), *(text(row) for row in table.rows)])
+    rule = "-" * sum((*widths, 2 * len(widths) - 2))
+    return "\n".join([*map(text, lines[:height]), rule, *map(text, table.rows)])
+
+
+def _broken(heading: str, width: int) -> list[str]:
+    """A heading in lines of this width as far as it has spaces and dots to break at."""
+    lines: list[str] = []
+    for part in re.findall(r"[^ .]+[ .]?", heading):
+        if lines and len(lines[-1] + part.rstrip()) <= width:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return [line.rstrip() for line in lines] or [heading]
 
 
 def _markdown(table: Table) -> str:
@@ -121,16 +163,20 @@ def _flat(line: Line, keys: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"pair": line.pair, "strategy": line.strategy}
     row |= {key: _plain(line.differs.get(key)) for key in keys}
     row |= {"n": len(line.seeds), "seeds": " ".join(map(str, line.seeds)), "select": line.select}
-    for name in FIGURES:
-        figure = line.figures.get(name)
-        row[f"{name}_mean"] = figure.mean if figure else None
-        row[f"{name}_std"] = figure.std if figure else None
-        row[f"{name}_n"] = figure.n if figure else 0
+    for name in (*FIGURES, EPOCHS):
+        figure = line.figures.get(name, Figure(None, None, 0))
+        row |= {f"{name}_mean": figure.mean, f"{name}_std": figure.std, f"{name}_n": figure.n}
+        if name == FIGURE:
+            row |= {
+                f"{name}_low": (figure.interval or (None, None))[0],
+                f"{name}_high": (figure.interval or (None, None))[1],
+            }
     row |= {"gap_closed": line.gap_closed, "relative_improvement": line.relative_improvement}
-    for of, found in (("adaptation", line.adaptation), ("transfer", line.transfer)):
-        verdict = _verdict(found, of)
-        row |= {of: verdict and verdict["verdict"]}
-        row |= {f"{of}_{name}": verdict and verdict[name] for name in ("difference", "low", "high", "n")}
+    for of in AGAINST:
+        verdict = _verdict(line, of) or dict.fromkeys(VERDICT)
+        row |= {of: verdict.pop("verdict")} | {f"{of}_{name}": value for name, value in verdict.items()}
+    row |= {f"steps_to_scratch_{name}": value for name, value in _reached(line).items()}
+    row |= {f"scratch_labels_{name}": value for name, value in _needed(line.scratch_labels).items()}
     return row | {"floor": line.floor, "ceiling": line.ceiling, "scratch": line.scratch, "runs_warned": line.warnings}
 
 
@@ -144,10 +190,12 @@ def _nested(line: Line) -> dict[str, Any]:
         "is_run": line.is_run,
         "select": line.select,
         "figures": {name: asdict(figure) for name, figure in line.figures.items()},
+        "accuracy_interval": line.figures[FIGURE].interval,
         "gap_closed": line.gap_closed,
         "relative_improvement": line.relative_improvement,
-        "adaptation": _verdict(line.adaptation, "adaptation"),
-        "transfer": _verdict(line.transfer, "transfer"),
+        **{of: _verdict(line, of) for of in AGAINST},
+        "steps_to_scratch": _reached(line),
+        "scratch_labels": _needed(line.scratch_labels),
         "floor": line.floor,
         "ceiling": line.ceiling,
         "scratch": line.scratch,
@@ -155,17 +203,47 @@ def _nested(line: Line) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Verdict | None, of: Any) -> dict[str, Any] | None:
+VERDICT = (
+    *("verdict", "difference", "low", "high", "n", "p", "p_equal", "compared"),
+    *("rows_low", "rows_high", "rows", "no_rows"),
+)
+"""The fields of a verdict: as `verdicts.Verdict`, the interval over rows flat."""
+
+
+def _verdict(line: Line, of: Of) -> dict[str, Any] | None:
+    found: Verdict | None = getattr(line, of)
     if found is None:
         return None
-    interval = found.difference
-    return {
-        "verdict": found.told(of),
-        "difference": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "n": interval.n,
-    }
+    over_seeds, over_rows = found.difference, found.over_rows
+    values = (
+        *(found.told(of), over_seeds.mean, over_seeds.low, over_seeds.high, over_seeds.n),
+        *(found.p, found.p_equal, found.compared),
+        *((over_rows.low, over_rows.high, over_rows.n) if over_rows else (None, None, None)),
+        found.no_rows,
+    )
+    return dict(zip(VERDICT, values, strict=True))
+
+
+def _reached(line: Line) -> dict[str, Any]:
+    """Of `cost.Reached`; null without a scratch."""
+    return asdict(line.steps_to_scratch) if line.steps_to_scratch else dict.fromkeys(("share", "runs", "of"))
+
+
+def _needed(found: Needed | None) -> dict[str, Any]:
+    """Of `label_curve.Needed`: the fewest and the most labels, null beyond what was measured or where none was."""
+    return {"least": found.least if found else None, "most": found.most if found else None}
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    points = [
+        {
+            "target_labels": point.labels,
+            "figure": asdict(Figure.of(point.group.figures(FIGURE))),
+            "scratch_labels": _needed(point.needed),
+        }
+        for point in curve.points
+    ]
+    return {"pair": curve.pair, "strategy": curve.strategy, "settings": dict(curve.differs), "points": points}
 
 
 def _plain(value: Any) -> Any:

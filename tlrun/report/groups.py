@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -132,6 +132,16 @@ def find_reference(group: Group, role: Role, groups: Iterable[Group]) -> Group |
     return fitting[0] if fitting else None
 
 
+def same_setting(group: Group, other: Group) -> bool:
+    """Whether two groups agree in all settings that do not belong to a strategy, and either both peek or neither does."""
+    return _shared(group) == _shared(other) and _peeks(group) == _peeks(other)
+
+
+def setting_without(group: Group, keys: Collection[str]) -> str:
+    """One text for equal settings, those at some dotted keys apart; a rule that peeks counts even where its key does not."""
+    return _text([{key: value for key, value in group.settings.items() if key not in keys}, _peeks(group)])
+
+
 def short(key: str) -> str:
     """The last part of a dotted key, with the one before it where the last one alone says nothing."""
     *before, last = key.split(".")
@@ -148,11 +158,9 @@ def shown(value: Any) -> str:
 
 
 def _fits(group: Group, reference: Group, role: Role) -> bool:
-    if _shared(group) != _shared(reference):
+    if not same_setting(group, reference):
         return False
     ours, theirs = group.settings, reference.settings
-    if (ours.get("engine.select") == "oracle") != (theirs.get("engine.select") == "oracle"):
-        return False
     if role == "scratch":
         return bool(ours.get("data.target_labels") == theirs.get("data.target_labels"))
     weights = ours.get("model.weights")
@@ -160,6 +168,10 @@ def _fits(group: Group, reference: Group, role: Role) -> bool:
         start = ours.get("pretrain.weights")
         return bool(theirs.get("model.weights") in (("random", "imagenet") if start == "auto" else (start,)))
     return bool(theirs.get("model.weights") == weights)
+
+
+def _peeks(group: Group) -> bool:
+    return bool(group.settings.get("engine.select") == "oracle")
 
 
 def _shared(group: Group) -> str:

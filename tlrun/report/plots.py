@@ -14,12 +14,17 @@ from tlrun.config import ConfigError
 from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.bars import bars
+from tlrun.report.changed_rows import changed_picture, is_of_images
+from tlrun.report.classes import class_picture
 from tlrun.report.collect import Run
 from tlrun.report.confusion import confusions
 from tlrun.report.curves import curves
 from tlrun.report.features import tsne_figure
 from tlrun.report.groups import Group
+from tlrun.report.pictures import Picture
 from tlrun.report.planar import boundaries, is_planar
+from tlrun.report.reliability import reliabilities
+from tlrun.report.samples import samples
 from tlrun.report.verdicts import FIGURE
 
 if TYPE_CHECKING:
@@ -29,11 +34,13 @@ CURVES, BARS, MATRICES, PANELS = 8, 24, 9, 10
 """The most groups in one picture; more are spread over several."""
 
 
-def draw(groups: Sequence[Group], folder: Path) -> None:
+def draw(groups: Sequence[Group], folder: Path, *, with_samples: bool = False) -> list[Picture]:
     """Draws every picture that the groups allow into the folder, as PNG and SVG, and names each on standard error.
 
-    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on.
+    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on. with_samples:
+    rows of each pair's domains too, for which its data are read.
     """
+    drawn: list[Picture] = []
     with style.styled():
         for pair, found in groupby(groups, key=lambda group: group.pair):
             of_pair = list(found)
@@ -43,15 +50,22 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
                 ("curves", lambda page, looks=looks: curves(page, [looks[id(each)] for each in page]), CURVES),  # type: ignore[misc]
                 ("bars", lambda page, looks=looks: bars(page, [looks[id(each)] for each in page]), BARS),  # type: ignore[misc]
                 ("confusion", confusions, MATRICES),
+                ("classes", lambda page, looks=looks: class_picture(page, [looks[id(each)] for each in page]), CURVES),  # type: ignore[misc]
+                ("reliability", reliabilities, MATRICES),
             ]
             for name, kind, most in kinds:
                 judged = [group for group in of_pair if group.figures(FIGURE)] if name == "bars" else of_pair
                 if judged:
-                    _pages(name, kind, judged, most, folder, pair)
+                    drawn += _pages(name, kind, judged, most, folder, pair)
             if is_planar(of_pair[0].runs[0]):
-                _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
+                drawn += _pages("boundary", boundaries, of_pair, PANELS, folder, pair)
             if runs := with_floor(of_pair):
-                _draw(lambda runs=runs: tsne_figure(runs), folder / file_name(pair, "tsne"))  # type: ignore[misc]
+                drawn += _draw(lambda runs=runs: tsne_figure(runs), folder, pair, "tsne")  # type: ignore[misc]
+                if len(runs) == 2 and is_of_images(runs[1]):
+                    drawn += _draw(lambda runs=runs: changed_picture(runs), folder, pair, "changed")  # type: ignore[misc]
+            if with_samples:
+                drawn += _draw(lambda run=of_pair[0].runs[0]: samples(run), folder, pair, "samples")  # type: ignore[misc]
+    return drawn
 
 
 def spread(groups: Sequence[Group], most: int) -> list[list[Group]]:
@@ -89,10 +103,12 @@ def _common_seed(group: Group) -> int | None:
 
 def _pages(
     name: str, kind: Callable[[Sequence[Group]], Figure], groups: Sequence[Group], most: int, folder: Path, pair: str
-) -> None:
+) -> list[Picture]:
     pages = spread(groups, most)
+    drawn = []
     for number, page in enumerate(pages, start=1):
-        _draw(lambda page=page: kind(page), folder / file_name(pair, name, number if len(pages) > 1 else None))  # type: ignore[misc]
+        drawn += _draw(lambda page=page: kind(page), folder, pair, name, number if len(pages) > 1 else None)  # type: ignore[misc]
+    return drawn
 
 
 def file_name(pair: str, picture: str, number: int | None = None) -> str:
@@ -101,10 +117,16 @@ def file_name(pair: str, picture: str, number: int | None = None) -> str:
     return "-".join(parts)
 
 
-def _draw(picture: Callable[[], Figure], path: Path) -> None:
+def _draw(
+    picture: Callable[[], Figure], folder: Path, pair: str, kind: str, number: int | None = None
+) -> list[Picture]:
+    path = folder / file_name(pair, kind, number)
     try:
         written = style.save(picture(), path)
     except (RunError, ConfigError) as error:
-        print(f"no picture {path.name}: {error}", file=sys.stderr)
-        return
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        reason = problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+        print(f"no picture {path.name}: {reason}", file=sys.stderr)
+        return [Picture(pair, kind, path, reason)]
     print(f"wrote {' and '.join(map(str, written))}", file=sys.stderr)
+    return [Picture(pair, kind, path)]

@@ -12,6 +12,7 @@ from tlrun.data.preview import Preview
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_CLASSES = 20
 """Of more classes only the first so many are drawn, or the images would be too small to see."""
@@ -24,12 +25,21 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 def draw(previews: list[Preview], path: Path) -> bool:
     """Writes the picture; False where the rows are features of more than two dimensions, which nothing shows as they are."""
+    figure = picture(previews)
+    if figure is None:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    return True
+
+
+def picture(previews: list[Preview]) -> Figure | None:
+    """The picture, or None where nothing shows the rows as they are."""
     from matplotlib.figure import Figure
 
     images = previews[0].before[0].ndim == 3
     if not images and len(previews[0].before[0]) != 2:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
+        return None
     if images:
         classes = min(MOST_CLASSES, max(len(each.classes) for each in previews))
         columns = max(np.bincount(each.y).max() for each in previews)
@@ -46,8 +56,7 @@ def draw(previews: list[Preview], path: Path) -> bool:
         planes = figure.subplots(1, len(previews), sharex=True, sharey=True, squeeze=False)[0]
         for plane, each in zip(planes, previews, strict=True):
             _scatter(plane, each)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
-    return True
+    return figure
 
 
 def _show(axes: Axes, preview: Preview, images: list[NDArray[Any]], what: str) -> None:

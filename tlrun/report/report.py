@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tlrun import files
-from tlrun.config import ConfigError
 from tlrun.report import formats
-from tlrun.report.collect import collect
-from tlrun.report.groups import Group, group
-from tlrun.report.planar import is_planar, svc_lines
-from tlrun.report.selection_rules import judge, rule_table
-from tlrun.report.tables import Line, line_of, tables
+from tlrun.report.contents import contents
+from tlrun.report.pictures import Picture
 
 
 def report(
@@ -22,47 +16,37 @@ def report(
 ) -> None:
     """Reports on all finished runs under `paths`.
 
-    wanted: format (csv, markdown, latex, json) -> file, `-` for standard output, where the tables for people are shown
+    wanted: format (csv, markdown, latex, json, html) -> file, `-` for standard output, where the tables for people are shown
     otherwise. plots: the folder for the pictures, None for no pictures. rules_by_strategy: the selection rules also for
-    each strategy apart. What is left out or goes wrong with a picture
-    is told on standard error. Raises ConfigError where there is no run, RunError where a file cannot be written.
+    each strategy apart. What is left out or goes wrong with a picture is told on standard error. Raises ConfigError
+    where there is no run, RunError where a file cannot be written.
     """
-    collection = collect(paths)
-    for each in collection.left_out:
-        print(f"left out {each.path}: {each.reason}", file=sys.stderr)
-    groups = group(collection.runs)
-    lines = _lines(groups)
-    judged = judge(collection.runs)
-    rules = rule_table(judged, by_strategy=rules_by_strategy)
-    shown = [*tables(lines), *([rules] if rules else [])]
-    texts = {
-        "csv": lambda: formats.csv_text(lines),
-        "json": lambda: formats.json_text(lines, collection, judged),
-        "markdown": lambda: formats.markdown(shown),
-        "latex": lambda: formats.latex(shown),
+    found = contents(paths, rules_by_strategy=rules_by_strategy)
+    texts: dict[str, Callable[[], str]] = {
+        "csv": lambda: formats.csv_text(found.lines),
+        "json": lambda: formats.json_text(found.lines, found.collection, found.judged, found.curves, found.diagnosis),
+        "markdown": lambda: formats.markdown(found.tables),
+        "latex": lambda: formats.latex(found.tables),
     }
-    for name, place in wanted.items():
-        if place == "-":
-            print(texts[name](), end="", flush=True)
-        else:
-            files.write_bytes(Path(place), texts[name]().encode())
+    for name, text in texts.items():
+        if name in wanted:
+            _give(text(), wanted[name])
     if "-" not in wanted.values():
-        print(formats.terminal(shown), end="", flush=True)
+        print(formats.terminal(found.tables), end="", flush=True)
+    pictures: list[Picture] = []
     if plots is not None:
         from tlrun.report.plots import draw
 
-        draw(groups, plots)
+        pictures = draw(found.groups, plots, with_samples="html" in wanted)
+    if "html" in wanted:
+        from tlrun.report.page import page
+
+        _give(page(found, pictures), wanted["html"])
 
 
-def _lines(groups: Sequence[Group]) -> list[Line]:
-    """A line a group, and after each pair in the plane those of the SVC."""
-    lines: list[Line] = []
-    for _, found in groupby(groups, key=lambda each: each.pair):
-        of_pair = list(found)
-        lines += [line_of(each) for each in of_pair]
-        if is_planar(of_pair[0].runs[0]):
-            try:
-                lines += svc_lines(of_pair)
-            except (ConfigError, files.RunError) as error:
-                print(f"no SVC beside {of_pair[0].pair}: {error}", file=sys.stderr)
-    return lines
+def _give(text: str, place: str) -> None:
+    """Into a file, or to standard output where the place is `-`."""
+    if place == "-":
+        print(text, end="", flush=True)
+    else:
+        files.write_bytes(Path(place), text.encode())

@@ -131,7 +131,7 @@ def rule_table(judged: Sequence[Judged], *, by_strategy: bool) -> Table | None:
     if not rows:
         return None
     title = "Selection rules: target test accuracy in % of what each would have chosen; rank: Spearman's, score with accuracy"
-    return without_blank(Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), 3))
+    return without_blank(Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), 3, "selection"))
 
 
 def _over(found: Sequence[tuple[Run, Mapping[str, Choice]]], strategy: str | None) -> list[Judged]:
@@ -167,9 +167,9 @@ def _judged(rule: str, made: Sequence[Choice], pair: str, labels: int, strategy:
 
 def _columns(run: Run) -> dict[str, list[Any]] | None:
     try:
-        return files.read_columns(run.folder.metrics)
+        return run.metrics
     except files.RunError as error:
-        print(f"no selection rules of {run.folder.path}: {error}", file=sys.stderr)
+        print(f"no selection rules and no epochs to 90 % of {run.folder.path}: {error}", file=sys.stderr)
         return None
 
 

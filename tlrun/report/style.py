@@ -25,6 +25,7 @@ DOMAINS = {"source": (BLUE, "o"), "target": (VERMILLION, "^")}
 
 WIDTH = 6.5
 """Inches: the text width of a letter page with one-inch margins."""
+DOTS_PER_INCH = 200
 
 _SETTINGS: Any = {
     "font.size": 8.0,
@@ -105,7 +106,7 @@ def save(figure: Figure, path: Path, *, kinds: Sequence[str] = ("png", "svg")) -
     for kind in kinds:
         buffer = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+        figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
         figure.set_layout_engine(
             "none"
         )  # the places once found hold for the next kind; finding them takes half the time
@@ -120,9 +121,15 @@ def legend_below(
     """One legend under all panels, in as many columns as the width in inches has room for."""
     longest = max((len(label) for label in labels), default=1)
     columns = max(1, min(len(labels), int(width / (0.5 + 0.06 * longest))))
-    figure.legend(list(handles), labels, loc="outside lower center", ncols=columns, markerscale=1.6)
+    told = [wrapped(label, int((width - 0.5) / 0.06)) for label in labels]
+    figure.legend(list(handles), told, loc="outside lower center", ncols=columns, markerscale=1.6)
 
 
 def wrapped(label: str, width: int) -> str:
     """The label on as many lines as it needs."""
     return textwrap.fill(label, width, break_long_words=False, break_on_hyphens=False)
+
+
+def cut(name: str, width: int = 14) -> str:
+    """Of a long name, its beginning and its end: either may be what tells it from others."""
+    return name if len(name) <= width else f"{name[: width // 2]}…{name[len(name) - (width - 1) // 2 :]}"

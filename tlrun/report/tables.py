@@ -1,14 +1,17 @@
-"""The figures of a report: a line a group, every figure with mean, sample standard deviation and n."""
+"""The figures of a report: a line a group, every figure with mean, sample standard deviation and n, and its tables."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
-from tlrun.report.groups import Group, shown
-from tlrun.report.verdicts import Verdict, gap_closed, relative_improvement, verdict
+from tlrun.report.cost import SHARE, Reached, epochs_to_share, steps_to_reference
+from tlrun.report.groups import REFERENCES, Group, Role, shown
+from tlrun.report.intervals import CONFIDENCE, t_half_width
+from tlrun.report.label_curve import Curve, Needed, label_curves
+from tlrun.report.verdicts import FIGURE, MARGIN, Verdict, gap_closed, paired_runs, relative_improvement, verdicts
 
 FIGURES = {
     "target_test_accuracy": "target",
@@ -28,6 +31,13 @@ FIGURES = {
 """Field of summary.json -> its heading; every one of them is in --csv and --json under the field's own name."""
 
 
+EPOCHS = "epochs_to_90_percent"
+"""The figure beside those of the summary: see `cost.epochs_to_share`."""
+
+Of = Literal["adaptation", "transfer"]
+AGAINST: dict[Of, Role] = {"adaptation": "floor", "transfer": "scratch"}
+
+
 @dataclass(frozen=True)
 class Figure:
     """mean and sample standard deviation of n values; both None without values, std None with one."""
@@ -40,6 +50,14 @@ class Figure:
     def of(cls, values: Sequence[float]) -> Figure:
         mean = statistics.fmean(values) if values else None
         return cls(mean, statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's t interval of the mean; None of fewer than two values."""
+        if self.mean is None or self.std is None:
+            return None
+        half = t_half_width(self.std, self.n)
+        return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)
@@ -60,63 +78,189 @@ class Line:
     floor: str | None = None
     ceiling: str | None = None
     scratch: str | None = None
+    steps_to_scratch: Reached | None = None
+    scratch_labels: Needed | None = None
     warnings: int = 0
     is_run: bool = True
 
 
-def line_of(group: Group) -> Line:
-    """All figures of a group, held against its references."""
+def lines_of(groups: Sequence[Group]) -> list[Line]:
+    """All figures of each group, held against its references. All groups of a pair at once, since the tests are
+    corrected for how many are compared to the same reference."""
+    methods = [group for group in groups if group.role not in ("floor", "scratch")]
+    adaptation = verdicts(methods, "floor")
+    transfer = verdicts([group for group in groups if group.role != "scratch"], "scratch")
+    needed = {point.group: point.needed for curve in label_curves(groups) for point in curve.points}
+    return [
+        replace(
+            _line_of(group),
+            adaptation=adaptation.get(group),
+            transfer=transfer.get(group),
+            scratch_labels=needed.get(group),
+        )
+        for group in groups
+    ]
+
+
+def _line_of(group: Group) -> Line:
+    """What can be said of a group without regard to others than its references."""
     names = {role: reference.runs[0].summary.get("name") for role, reference in group.references.items()}
+    figures = {name: Figure.of(group.figures(name)) for name in FIGURES}
+    epochs = [epochs for run in group.runs if (epochs := epochs_to_share(run)) is not None]
+    scratch = group.references.get("scratch")
+    pairs = paired_runs(group, scratch) if scratch else []
     return Line(
         pair=group.pair,
         strategy=group.strategy,
         differs=group.differs,
         seeds=group.seeds,
-        figures={name: Figure.of(group.figures(name)) for name in FIGURES},
+        figures=figures | {EPOCHS: Figure.of(epochs)},
         select=group.settings.get("engine.select"),
         protocol=group.settings.get("data.protocol"),
         gap_closed=None if group.role else gap_closed(group),
         relative_improvement=None if group.role == "floor" else relative_improvement(group),
-        adaptation=None if group.role in ("floor", "scratch") else verdict(group, "floor"),
-        transfer=None if group.role == "scratch" else verdict(group, "scratch"),
         floor=names.get("floor"),
         ceiling=names.get("ceiling"),
         scratch=names.get("scratch"),
+        steps_to_scratch=steps_to_reference(pairs) if pairs else None,
         warnings=sum(bool(run.summary.get("warnings")) for run in group.runs),
     )
 
 
+Section = Literal["results", "diagnosis", "labels", "selection", "cost", "warnings", "data", "runs"]
+"""Under which heading of the page a table or a picture stands."""
+
+
 @dataclass(frozen=True)
 class Table:
-    """A heading, columns and rows of text; the first `words` columns are words, the others numbers."""
+    """A heading, columns and rows of text; the first `words` columns are words, the others numbers.
+
+    notes: what a reader must know of the figures, a line each.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: int
+    section: Section = "results"
+    notes: tuple[str, ...] = ()
+
+
+INTERVAL = f"{CONFIDENCE:.0%} interval"
+EPOCHS_HEADING = f"epochs to {SHARE:.0%}"
+NOTES = {
+    INTERVAL: "of the mean, Student's t over seeds",
+    "gap closed": "(run - source_only) / (target_only - source_only), where data.protocol=split",
+    "against": "source_only for adaptation, scratch with the same target labels for transfer; paired over n common seeds",
+    "verdict": f"helps or hurts where p is at most {1 - CONFIDENCE:.2f}; equal where a test, corrected alike, finds less "
+    f"than {100 * MARGIN:g} points",
+    "over seeds": f"{CONFIDENCE:.0%} interval of Student's t, the spread taken for one test row at least",
+    "p": "paired t-test, corrected by Holm for all strategies that are held against the same reference",
+    "over rows": f"{CONFIDENCE:.0%} interval when the test rows are drawn again and the runs stay as they are (bootstrap)",
+    "improvement": "(run - source_only) / source_only",
+    EPOCHS_HEADING: f"until an evaluation has {SHARE:.0%} of the last one's target test accuracy",
+    "steps to scratch": "share of its steps after which a run was as good as scratch in the end",
+}
+"""What a reader must know of a column, by its heading."""
+
+LABEL_NOTES = (
+    "between measured numbers of labels scratch is taken to grow with their logarithm; beyond them nothing is assumed:",
+    "`> N` is better than scratch with any of them, `-` worse than scratch with the fewest",
+)
+
+
+def with_notes(table: Table) -> Table:
+    """With the notes on those of its columns that need one, before its own."""
+    found = tuple(f"{column}: {NOTES[column]}" for column in table.columns if column in NOTES)
+    return replace(table, notes=(*found, *table.notes))
 
 
 def tables(lines: Sequence[Line]) -> list[Table]:
-    """What people read: results, verdicts where there are any, selection, cost. Accuracies are in per cent."""
+    """What people read: accuracy, differences and verdicts where there are any, selection, cost. Accuracies in per cent."""
     runs = [line for line in lines if line.is_run]
-    judged = [line for line in runs if line.adaptation or line.transfer]
     results = "Results on the test rows, in % (mean ± sample standard deviation over n seeds)"
     return [
-        _table(results, lines, _results),
-        *([_table("Verdicts", judged, _verdicts, words=2)] if judged else []),
-        _table("Selection: target test accuracy in %", runs, _selection),
-        _table("Cost of a run", runs, _cost),
+        with_notes(_table(results, lines, _results)),
+        *_differences(runs),
+        replace(_table("Selection: target test accuracy in %", runs, _selection), section="selection"),
+        with_notes(replace(_table("Cost of a run", runs, _cost), section="cost")),
     ]
+
+
+def _differences(lines: Sequence[Line]) -> list[Table]:
+    """A row a line and reference that it is held against; none where no line is."""
+    found = [(line, of, verdict) for line in lines for of in AGAINST if (verdict := getattr(line, of)) is not None]
+    if not found:
+        return []
+    title = "Differences in target test accuracy, in points, and verdicts"
+    table = table_of(title, [(line, _difference(line, of, verdict)) for line, of, verdict in found], words=2)
+    why: dict[str, list[str]] = {}
+    for line, _, verdict in found:
+        if verdict.no_rows is not None:
+            why.setdefault(verdict.no_rows, []).append(line.strategy)
+    missing = [f"no interval over rows for {', '.join(dict.fromkeys(names))}: {text}" for text, names in why.items()]
+    return [with_notes(replace(table, notes=tuple(missing)))]
+
+
+def _difference(line: Line, of: Of, verdict: Verdict) -> dict[str, str]:
+    improvement = line.relative_improvement if of == "adaptation" else None
+    return {
+        "against": REFERENCES[AGAINST[of]],
+        "verdict": verdict.told(of),
+        "n": str(verdict.difference.n),
+        "difference": f"{100 * verdict.difference.mean:+.2f}",
+        "over seeds": interval(verdict.difference.low, verdict.difference.high),
+        "p": p_value(verdict.p),
+        "over rows": interval(verdict.over_rows.low, verdict.over_rows.high) if verdict.over_rows else "",
+        "improvement": "" if improvement is None else f"{100 * improvement:+.1f} %",
+    }
+
+
+def label_tables(curves: Sequence[Curve]) -> list[Table]:
+    """Accuracy over granted target labels, a column a number of them; and how many more scratch would need to be as good."""
+    if not curves:
+        return []
+    numbers = sorted({point.labels for curve in curves for point in curve.points})
+    accuracies, saved = [], []
+    for curve in curves:
+        at = {point.labels: point for point in curve.points}
+        accuracies.append(
+            (curve, {f"{n}": percent(Figure.of(at[n].group.figures(FIGURE))) if n in at else "" for n in numbers})
+        )
+        if any(point.needed for point in curve.points):
+            saved.append((curve, {f"{n}": labels_saved(n, at[n].needed) if n in at else "" for n in numbers}))
+    title = "Label curve: target test accuracy in % over granted target labels"
+    found = [replace(table_of(title, accuracies), section="labels")]
+    if saved:
+        title = "Labels saved: how many more target labels scratch would need to be as good, over granted ones"
+        found.append(replace(table_of(title, saved), section="labels", notes=LABEL_NOTES))
+    return found
 
 
 def _table(title: str, lines: Sequence[Line], cells: Callable[[Line], dict[str, str]], *, words: int = 0) -> Table:
     """A row a line: pair, strategy, what tells it from others, then cells, of which the first `words` are words."""
-    keys = sorted({key for line in lines for key in line.differs})
+    return table_of(title, [(line, cells(line)) for line in lines], words=words)
+
+
+class Told(Protocol):
+    """What a row of a table is about: a line or a group."""
+
+    @property
+    def pair(self) -> str: ...
+    @property
+    def strategy(self) -> str: ...
+    @property
+    def differs(self) -> Mapping[str, Any]: ...
+
+
+def table_of(title: str, found: Sequence[tuple[Told, Mapping[str, str]]], *, words: int = 0) -> Table:
+    """A row each: pair, strategy, what tells it from others, then its cells, of which the first `words` are words."""
+    keys = sorted({key for told, _ in found for key in told.differs})
     rows = []
     columns: tuple[str, ...] = ()
-    for line in lines:
-        row = {"pair": line.pair, "strategy": line.strategy}
-        row |= {key: shown(line.differs[key]) if key in line.differs else "" for key in keys} | cells(line)
+    for told, cells in found:
+        row = {"pair": told.pair, "strategy": told.strategy}
+        row |= {key: shown(told.differs[key]) if key in told.differs else "" for key in keys} | dict(cells)
         columns = tuple(row)
         rows.append(tuple(row.values()))
     return without_blank(Table(title, columns, tuple(rows), 2 + len(keys) + words))
@@ -126,9 +270,8 @@ def without_blank(table: Table) -> Table:
     """Without the columns in which no row says anything."""
     kept = [at for at in range(len(table.columns)) if any(row[at] for row in table.rows)]
     rows = tuple(tuple(row[at] for at in kept) for row in table.rows)
-    return Table(
-        table.title, tuple(table.columns[at] for at in kept), rows, sum(at < table.words for at in kept)
-    )  # fmt: skip
+    columns = tuple(table.columns[at] for at in kept)
+    return replace(table, columns=columns, rows=rows, words=sum(at < table.words for at in kept))
 
 
 def _results(line: Line) -> dict[str, str]:
@@ -137,16 +280,12 @@ def _results(line: Line) -> dict[str, str]:
         "labels": count(line.figures.get("rows_target_labels")),
         "n": str(len(line.seeds)),
         "rows": judged(line),
-        "target": percent(line.figures.get("target_test_accuracy")),
+        "target": percent(line.figures.get(FIGURE)),
+        INTERVAL: accuracy_interval(line.figures.get(FIGURE)),
         "macro-F1": percent(line.figures.get("target_test_macro_f1")),
         "source": percent(line.figures.get("source_test_accuracy")),
         "gap closed": "" if line.gap_closed is None else f"{100 * line.gap_closed:.0f} %",
-        "improvement": "" if line.relative_improvement is None else f"{100 * line.relative_improvement:+.1f} %",
     }
-
-
-def _verdicts(line: Line) -> dict[str, str]:
-    return {"adaptation": told(line.adaptation, "adaptation"), "transfer": told(line.transfer, "transfer")}
 
 
 def _selection(line: Line) -> dict[str, str]:
@@ -164,12 +303,16 @@ def _selection(line: Line) -> dict[str, str]:
 def _cost(line: Line) -> dict[str, str]:
     memory = line.figures["peak_memory_bytes"].mean
     speed = line.figures["images_per_second"].mean
+    epochs = line.figures[EPOCHS].mean
     return {
         "n": str(len(line.seeds)),
+        "target": percent(line.figures[FIGURE]),
         "seconds": seconds(line.figures["seconds"]),
         "pretraining": seconds(line.figures["pretrain_seconds"]),
         "images/s": "" if speed is None else f"{speed:.0f}",
-        "memory (MB)": "" if memory is None else f"{memory / 1e6:.0f}",
+        "MB": "" if memory is None else f"{memory / 1e6:.0f}",
+        EPOCHS_HEADING: "" if epochs is None else f"{epochs:.1f}",
+        "steps to scratch": reached(line.steps_to_scratch),
     }
 
 
@@ -199,10 +342,33 @@ def count(figure: Figure | None) -> str:
     return "" if figure is None or figure.mean is None else f"{figure.mean:g}"
 
 
-def told(found: Verdict | None, of: Literal["adaptation", "transfer"]) -> str:
-    """The verdict with its difference and interval in points: `helps +12.0 [9.1, 14.9] n 5`."""
+def interval(low: float | None, high: float | None) -> str:
+    """`[9.1, 14.9]`, of shares in per cent."""
+    return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def accuracy_interval(figure: Figure | None) -> str:
+    found = figure.interval if figure else None
+    return interval(*found) if found else ""
+
+
+def p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def reached(found: Reached | None) -> str:
+    """`31 %`, with `(2 of 3)` where not all runs got there."""
     if found is None:
         return ""
-    interval = found.difference
-    assert interval.low is not None and interval.high is not None
-    return f"{found.told(of)} {100 * interval.mean:+.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}] n {interval.n}"
+    if found.share is None:
+        return "not reached"
+    return f"{100 * found.share:.0f} %" + ("" if found.runs == found.of else f" ({found.runs} of {found.of})")
+
+
+def labels_saved(labels: int, needed: Needed | None) -> str:
+    """How many more labels than these are needed: `17`, `> 20` beyond what was measured, `-` below it."""
+    if needed is None:
+        return ""
+    if needed.least is None:
+        return "-"
+    return f"> {needed.least - labels:.0f}" if needed.most is None else f"{needed.least - labels:.0f}"

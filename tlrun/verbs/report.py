@@ -9,7 +9,7 @@ from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.verbs import Parser
 
-FORMATS = ("csv", "markdown", "latex", "json")
+FORMATS = ("csv", "markdown", "latex", "json", "html")
 
 
 def main(arguments: list[str]) -> int:
@@ -23,7 +23,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-plots", action="store_true", help="tables alone")
     parser.add_argument("--rules", action="store_true", help="the selection rules for each strategy apart, too")
     for name in FORMATS:
-        parser.add_argument(f"--{name}", metavar="FILE", help="the tables in this format; - prints them")
+        what = (
+            "all of it as one page, pictures inside" if name == "html" else "the tables in this format; - prints them"
+        )
+        parser.add_argument(f"--{name}", metavar="FILE", help=what)
     chosen = parser.parse_args(arguments)
     wanted = {name: getattr(chosen, name) for name in FORMATS if getattr(chosen, name) is not None}
     if len(to_stdout := [f"--{name}" for name, place in wanted.items() if place == "-"]) > 1:
