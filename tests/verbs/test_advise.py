@@ -151,6 +151,10 @@ def test_pictures_without_labels_and_source_are_refused(advise: Run, photos: Pat
             ("strategy.weight=2",),
             "tlrun advise: strategy.weight=2: which strategy to take is the question; leave it out",
         ),
+        (
+            ("experiment=exercise_3",),
+            "tlrun advise: experiment=exercise_3: which strategy to take is the question; leave it out",
+        ),
         (("--rows", "9"), "tlrun advise: --rows: must be at least 10, got 9"),
         (("--rows", "many"), "tlrun advise: argument --rows: invalid int value: 'many'"),
         (("--fast",), "tlrun advise: unrecognized arguments: --fast"),

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"tlrun advise: --rows: must be at least {LEAST_ROWS}, got {asked.rows}")
     if unknown := [text for text in rest if text.startswith("-")]:
         raise ConfigError(f"tlrun advise: unrecognized arguments: {' '.join(unknown)}")
-    if chosen := [text for text in rest if _key(text) == "strategy" or _key(text).startswith("strategy.")]:
+    if chosen := [text for text in rest if _key(text).partition(".")[0] in ("strategy", "experiment")]:
         raise ConfigError(f"tlrun advise: {' '.join(chosen)}: which strategy to take is the question; leave it out")
     try:
         content = _content(rest, asked)
