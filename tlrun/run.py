@@ -322,7 +322,10 @@ class RunFolder:
         path = self.confusion(domain, split)
         lines = list(csv.reader(io.StringIO(files.read_bytes(path).decode(), newline="")))
         try:
-            return tuple(lines[0][1:]), [[int(count) for count in line[1:]] for line in lines[1:]]
+            classes, counts = tuple(lines[0][1:]), [[int(count) for count in line[1:]] for line in lines[1:]]
+            if {len(counts), *map(len, counts)} != {len(classes)}:
+                raise ValueError("as many rows as columns are needed")
+            return classes, counts
         except (IndexError, ValueError) as error:
             raise files.damaged(path, str(error)) from error
 
