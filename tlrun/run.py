@@ -384,13 +384,12 @@ def metrics_columns(
     `gradient_<term>` is the gradient norm of a transfer term at the features, `score_<rule>` what a selection rule
     ranks by, `lr_<group>` the rate of a parameter group. Raises ValueError when two columns have one name.
     """
-    figures = ("accuracy", "macro_f1", "loss", "calibration_error")
     columns = (
         *("epoch", "step", "phase", "loss"),
         *(f"loss_{term}" for term in (*terms.task, *terms.transfer)),
         *(f"gradient_{term}" for term in terms.transfer),
         *terms.stats,
-        *(f"{split}_{figure}" for split in splits for figure in figures),
+        *(f"{split}_{figure}" for split in splits for figure in ("accuracy", "macro_f1", "loss", "calibration_error")),
         *(f"score_{rule}" for rule in rules),
         *("largest_class_share", "lr"),
         *(f"lr_{group}" for group in groups),
