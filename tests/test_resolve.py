@@ -229,7 +229,7 @@ def test_where_a_run_computes_and_writes_does_not_change_its_name(config: Config
 def test_every_other_setting_changes_its_name(config: Config) -> None:
     overrides = [
         [], ["seed=1"], ["optim.lr=0.02"], ["schedule=step"], ["engine.batch_size=64"], ["strategy.weight=0.5"], ["data=mnist_usps"],
-        ["data.source_rows=100"], ["model.hidden=64"], ["engine.select=last"], ["augment=light"],
+        ["data.source_rows=100"], ["model.hidden=64"], ["engine.select=source_val"], ["augment=light"],
         ["schedule.final=0.1"], ["optim.label_smoothing=0.1"], ["engine.precision=fp32"], ["data.normalize=shared"],
     ]  # fmt: skip
     asked = [run_name(named(config("model.dropout=0.123", "engine.precision=bf16", *each))) for each in overrides]
@@ -248,3 +248,15 @@ def test_automatic_choices_and_their_names_are_one_run(config: Config) -> None:
         )
     )
     assert run_name(automatic) == run_name(spelled)
+
+
+@pytest.mark.parametrize("strategy", [("strategy=deep_coral",), ("strategy=mmd", "strategy.estimate=linear")])
+def test_a_batch_of_one_row_is_refused_where_rows_of_a_domain_are_compared(
+    strategy: tuple[str, ...], config: Config
+) -> None:
+    name = strategy[0].partition("=")[2]
+    assert check(config(*strategy, "engine.batch_size=1")) == [
+        f"engine.batch_size: strategy {name} compares rows of a domain and needs at least 2 in a batch, got 1"
+    ]
+    assert check(config(*strategy, "engine.batch_size=2")) == []
+    assert check(config("strategy=mmd", "engine.batch_size=1")) == []
