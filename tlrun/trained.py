@@ -186,7 +186,7 @@ def _settings(content: Mapping[str, Any], path: Path) -> ExperimentConfig:
 
 def _with_run(content: Mapping[str, Any], root: Path) -> dict[str, Any]:
     # Where a run wrote to decides no number, and its settings may be older than we are.
-    own = {"fresh": False, "require": None, "checkpoint_seconds": 60.0, "plots": False, "loggers": []}
+    own: dict[str, Any] = {"fresh": False, "require": None, "checkpoint_seconds": 60.0, "plots": False, "loggers": []}
     return {**content, "run": {"root": str(root), **own}}
 
 
