@@ -188,8 +188,10 @@ def write_everything(folder: RunFolder) -> None:
     folder.write_predictions(["a"], [Prediction("test", 0, 0, [1.0])])
     save_checkpoint(folder.last, {"digest": "d"})
     save_checkpoint(folder.best, {"digest": "d"})
-    folder.plots.mkdir()
-    (folder.plots / "curves.png").write_bytes(b"")
+    folder.write_loggers({"tensorboard": {"where": "tensorboard", "complete": True}})
+    for made in (folder.plots, folder.tensorboard, folder.wandb):
+        made.mkdir()
+        (made / "anything").write_bytes(b"")
     folder.write_status("done")
 
 
@@ -202,6 +204,14 @@ def test_run_folder_holds_what_is_declared_and_all_of_it(tmp_path: Path) -> None
     assert named == {name.rstrip("/") for name in run.FILES if "<" not in name}
     assert all((folder.path / name).exists() for name in named)
     assert folder.confusion("target", "test").name == "confusion_target_test.csv"
+
+
+def test_what_names_the_logs_is_read_as_it_was_written_and_empty_where_there_are_none(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_loggers() == {}
+    known = {"mlflow": {"where": "sqlite:///x.db", "run": "1", "complete": False}}
+    folder.write_loggers(known)
+    assert folder.read_loggers() == known
 
 
 def test_undeclared_files_are_listed(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tlrun.config import ExperimentConfig
 from tlrun.experiment import run
 from tlrun.loggers import logs
 from tlrun.loggers.base import PACKAGES, Logger, figures, not_installed
+from tlrun.loggers.mlflow import without_password
 from tlrun.resolve import check, name_choices, name_machine
 from tlrun.run import RunError, RunFolder, digest
 
@@ -209,6 +210,11 @@ def test_loggers_are_no_part_of_a_runs_digest(described: Describe) -> None:
 def test_figures_are_the_finite_numbers() -> None:
     values = {"epoch": 1, "loss": 0.5, "phase": "train", "blank": None, "nan": math.nan, "far": math.inf, "yes": True}
     assert figures(values) == {"epoch": 1.0, "loss": 0.5}
+
+
+def test_the_address_of_a_store_is_kept_without_its_password() -> None:
+    assert without_password("https://me:secret@host:5000/a@b") == "https://host:5000/a@b"
+    assert without_password("sqlite:////tmp/a@b/mlflow.db") == "sqlite:////tmp/a@b/mlflow.db"
 
 
 def test_every_logger_has_its_class_and_its_package() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,13 +33,14 @@ class MlflowLogger:
         self.client = mlflow.MlflowClient(tracking_uri=uri)
         self.run_id = str(known.get("run", ""))
         self.logged: dict[str, set[int]] = {}
-        if known.get("where") == uri and self._is_there():
+        where = without_password(uri)
+        if known.get("where") == where and self._is_there():
             self.client.update_run(self.run_id, status="RUNNING")
             for name in self.client.get_run(self.run_id).data.metrics:
                 self.logged[name] = {each.step for each in self.client.get_metric_history(self.run_id, name)}
         else:
             self.run_id = self._create(folder, config)
-        return {"where": uri, "run": self.run_id}
+        return {"where": where, "run": self.run_id}
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.last = int(row["epoch"])
@@ -89,3 +91,8 @@ class MlflowLogger:
         now = int(1000 * time.time())
         new = {name: value for name, value in values.items() if self.last not in self.logged.get(name, ())}
         self.client.log_batch(self.run_id, [Metric(name, value, now, self.last) for name, value in new.items()])
+
+
+def without_password(uri: str) -> str:
+    """An address without the user's name and password in it: loggers.json is no place for these."""
+    return re.sub(r"(?<=//)[^/@]*@", "", uri)
