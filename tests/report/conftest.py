@@ -10,7 +10,7 @@ import pytest
 
 from tlrun.config import ExperimentConfig
 from tlrun.resolve import name_choices
-from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, RunFolder, digest
+from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, Prediction, RunFolder, digest
 
 DIGITS = ("data=mnist_usps", "engine.precision=fp32")
 
@@ -75,3 +75,9 @@ def write_run(root: Path, config: ExperimentConfig, accuracy: float | None, **su
 def write_confusion(folder: RunFolder, domain: str, classes: Sequence[str]) -> None:
     counts = [[8 if true == predicted else 1 for predicted in classes] for true in classes]
     folder.write_confusion(domain, "test", classes, counts)
+
+
+def write_predictions(folder: RunFolder, right: Sequence[int]) -> None:
+    """Rows of class a, predicted as b where `right` is 0."""
+    rows = [Prediction("test", row, 0, (0.9, 0.1) if each else (0.2, 0.8)) for row, each in enumerate(right)]
+    folder.write_predictions(("a", "b"), rows)
