@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import numpy as np
+import pytest
 
 from tests.report.conftest import Finished, write_predictions
 from tlrun.report.collect import collect
