@@ -70,6 +70,36 @@ def test_damaged_files_are_told_and_leave_out_their_group_alone(
     assert told == [f"no {what} of mnist_usps, dann: {why}" for what in ("calibration", "label shift")]
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "what"),
+    [
+        ("confusion_target_test.csv", "true/predicted,a,b\na,1,2\n", "classes"),
+        ("confusion_target_test.csv", "true/predicted,a\na,1\n", "classes"),
+        ("confusion_source_val.csv", "true/predicted,a,b\na,1,2\nb,1\n", "label shift"),
+        ("predictions.csv", "row,label,prediction,confidence\n,a,a,0.5\n", "calibration"),
+        ("predictions.csv", "row,label,prediction,confidence\n0,a,a,\n", "calibration"),
+        ("predictions.csv", "row,label,prediction,confidence\n0,a,,0.5\n", "calibration"),
+        ("predictions.csv", "", "calibration"),
+    ],
+)
+def test_no_damage_ends_the_report(
+    file: str, text: str, what: str, finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished("source_only")
+    (finished("dann").path / file).write_text(text)
+    diagnose(group(collect([tmp_path]).runs)).tables()
+    assert f"no {what} of mnist_usps, dann: " in capsys.readouterr().err
+
+
+def test_runs_of_other_classes_are_not_averaged(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished("source_only", seed=0)
+    finished("source_only", seed=1).write_confusion("source", "val", ("a", "b", "c"), [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    diagnose(group(collect([tmp_path]).runs)).tables()
+    assert "confusion_source_val.csv: other classes than source_only-s0-" in capsys.readouterr().err
+
+
 def test_test_rows_alone_are_read_and_numbers_may_be_classes(finished: Finished) -> None:
     folder = finished("source_only")
     rows = [("test", 4, 0, [0.25, 0.75]), ("train", 5, -1, [1.0, 0.0]), ("test", 6, -1, [0.5, 0.5])]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tlrun.files import RunError
 from tlrun.report.collect import Run
 from tlrun.report.groups import Group
 from tlrun.report.tables import Table, Told, table_of
@@ -59,15 +60,21 @@ def estimate(group: Group) -> Estimate | None:
     """
     import numpy as np
 
+    from tlrun.metrics.label_shift import target_shares
+
     found, refused = [], None
+    folders = [run.folder for run in group.runs]
+    if not all(folder.confusion("source", "val").is_file() for folder in folders):
+        return None
+    classes, counts = folders[0].read_confusion("source", "val")
     for run in group.runs:
-        if not run.folder.confusion("source", "val").is_file():
-            return None
+        names, of_run = run.folder.read_confusion("source", "val")
+        if names != classes:
+            raise RunError(f"{run.folder.confusion('source', 'val')}: other classes than {folders[0].path.name}")
         try:
-            found.append(_estimated(run))
+            found.append(target_shares(np.asarray(of_run), _counts(classes, run, "prediction")))
         except ValueError as error:
             refused = str(error)
-    classes, counts = group.runs[0].folder.read_confusion("source", "val")
     source = np.sum(counts, axis=1)
     true = _counts(classes, group.runs[0], "label")
     return Estimate(
@@ -102,16 +109,6 @@ def share_table(found: Sequence[Estimate]) -> Table:
         f"where a class looks the same in both domains{some}"
     )
     return table_of(title, rows)
-
-
-def _estimated(run: Run) -> Shares:
-    """Raises ValueError, in a few words, where the confusion matrix cannot be inverted."""
-    import numpy as np
-
-    from tlrun.metrics.label_shift import target_shares
-
-    classes, counts = run.folder.read_confusion("source", "val")
-    return target_shares(np.asarray(counts), _counts(classes, run, "prediction"))
 
 
 def _counts(classes: Sequence[str], run: Run, column: Literal["label", "prediction"]) -> NDArray[np.int64]:

@@ -44,10 +44,15 @@ def read_predicted(folder: RunFolder) -> Predicted:
     numbers = {name: number for number, name in enumerate(classes)} | {"": -1}
     # The first folders that tlrun wrote have the test rows alone, and no column of splits.
     kept = np.asarray([split == "test" for split in found.get("split", ["test"] * len(found["row"]))], dtype=bool)
-    columns: dict[str, Any] = {
-        "row": np.asarray(found["row"], dtype=np.int64),
-        "label": np.asarray([numbers[name] for name in found["label"]], dtype=np.int64),
-        "prediction": np.asarray([numbers[name] for name in found["prediction"]], dtype=np.int64),
-        "confidence": np.asarray(found["confidence"], dtype=np.float64),
-    }
+    try:
+        columns: dict[str, Any] = {
+            "row": np.asarray(found["row"], dtype=np.int64),
+            "label": np.asarray([numbers[name] for name in found["label"]], dtype=np.int64),
+            "prediction": np.asarray([numbers[name] for name in found["prediction"]], dtype=np.int64),
+            "confidence": np.asarray(found["confidence"], dtype=np.float64),
+        }
+    except ValueError as error:  # a row without a number
+        raise files.damaged(folder.predictions, str(error)) from error
+    if not np.isfinite(columns["confidence"]).all() or (columns["prediction"] < 0).any():
+        raise files.damaged(folder.predictions, "a row has no prediction, or no confidence")
     return Predicted(classes, **{name: column[kept] for name, column in columns.items()})
