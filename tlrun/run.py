@@ -339,7 +339,7 @@ class RunFolder:
         """Class names and counts, as they were written."""
         path = self.confusion(domain, split)
         lines = list(csv.reader(io.StringIO(files.read_bytes(path).decode(), newline="")))
-        if {len(line) for line in lines} != {len(lines)}:
+        if len(lines) < 2 or {len(line) for line in lines} != {len(lines)}:
             raise files.damaged(path, "not a row and a column for each class")
         try:
             return tuple(lines[0][1:]), [[int(count) for count in line[1:]] for line in lines[1:]]

@@ -89,3 +89,9 @@ def write_predictions(
         shares = [confidence if name == prediction else others for name in classes]
         rows.append(Prediction("test", row, classes.find(label), shares))
     folder.write_predictions(tuple(classes), rows)
+
+
+def write_outcomes(folder: RunFolder, right: Sequence[int]) -> None:
+    """Rows of class a, predicted as b where `right` is 0."""
+    rows = [Prediction("test", row, 0, (0.9, 0.1) if each else (0.2, 0.8)) for row, each in enumerate(right)]
+    folder.write_predictions(("a", "b"), rows)

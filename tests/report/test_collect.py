@@ -49,7 +49,7 @@ def test_links_are_followed_and_loops_end(finished: Finished, tmp_path: Path) ->
 
 def test_folders_that_are_no_finished_run_are_named_with_the_reason(finished: Finished, tmp_path: Path) -> None:
     finished("source_only")
-    runs = {name: finished("mmd", seed=seed) for seed, name in enumerate("abcdefghi")}
+    runs = {name: finished("mmd", seed=seed) for seed, name in enumerate("abcdefghijklm")}
     runs["a"].write_status("failed", "loss_mmd is nan at step 3")
     runs["b"].write_status("running")
     runs["c"].summary.write_text('{"format": 1, "stat')
@@ -57,6 +57,10 @@ def test_folders_that_are_no_finished_run_are_named_with_the_reason(finished: Fi
     runs["e"].config.unlink()
     runs["f"].config.write_text("a: [1,")
     runs["g"].status.unlink()
+    runs["j"].status.write_text('{"format": 1, "state": 5}')
+    runs["k"].summary.write_text("[" * 100_000)
+    runs["l"].config.write_bytes(b"\x00\xff")
+    runs["m"].status.write_text(json.dumps({**runs["m"].read_status(), "format": 2}))
     runs["h"].summary.write_text('{"format": 1}')
     runs["i"].write_config(collect_config(runs["a"]))
     for name, folder in runs.items():
@@ -69,6 +73,8 @@ def test_folders_that_are_no_finished_run_are_named_with_the_reason(finished: Fi
     assert [run.strategy for run in found.runs] == ["source_only"]
     told = left_out(found, tmp_path / "runs")
     assert re.fullmatch(r"c/summary\.json is damaged \(.+\); run\.fresh=true starts over", told.pop("c"))
+    assert re.fullmatch(r"k/summary\.json is damaged \(maximum recursion .+", told.pop("k"))
+    assert re.fullmatch(r"l/config\.yaml is damaged \(.+\); run\.fresh=true starts over", told.pop("l"))
     assert re.fullmatch(r"f/config\.yaml is damaged \(.+\); run\.fresh=true starts over", told.pop("f"))
     assert told == {
         "a": "the run is failed (loss_mmd is nan at step 3)",
@@ -79,6 +85,8 @@ def test_folders_that_are_no_finished_run_are_named_with_the_reason(finished: Fi
         "g": "not a run folder, or half-written: it has summary.json and config.yaml and metrics.csv but no status.json",
         "h": "h/summary.json lacks data, strategy, seed, digest",
         "i": "i/config.yaml and i/summary.json are of different runs",
+        "j": "j/status.json is damaged (no state of a run: 5); run.fresh=true starts over",
+        "m": "m/status.json was written by a newer tlrun (format 2, this one reads 1); update tlrun",
     }
 
 
@@ -119,3 +127,9 @@ def test_settings_are_those_that_name_a_run(finished: Finished, tmp_path: Path) 
     assert not [key for key in dann.settings if key.startswith(("run.", "device.", "pretrain.")) or key == "seed"]
     assert {"data.root", "data.download", "data.cache_root"}.isdisjoint(dann.settings)
     assert tuned.settings["pretrain.engine.epochs"] == 10
+
+
+def test_a_path_that_can_be_no_file_is_named(finished: Finished) -> None:
+    with pytest.raises(ConfigError) as error:
+        collect([Path("a" * 300)])
+    assert error.value.problems == [f"report: {'a' * 300} is not to be had (File name too long), must be a folder"]

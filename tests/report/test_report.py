@@ -110,7 +110,7 @@ def test_data_that_are_not_here_leave_out_the_svc_and_nothing_else(
     folder.config.write_text(folder.config.read_text().replace("name: toy_gaussians", "name: gone"))
     code, out, err = report(tmp_path / "runs", "--no-plots")
     assert code == 0
-    assert "toy_gaussians  source_only" in out and "SVC" not in out
+    assert "\nsource_only" in out and "SVC" not in out
     assert err.startswith("no SVC beside toy_gaussians: data.source.name: there is no 'gone'")
 
 

@@ -55,8 +55,8 @@ def test_a_whole_comparison_reads_as_its_figures_say(finished: Finished, tmp_pat
         " the test rows.",
         "Helps": "Against source_only, in points with the 95 % interval over seeds: dann +20.0 [20.0, 20.0].",
         "Hurts": "Worse than source_only: mcc -10.0 [-10.0, -10.0].",
-        "Undecided": "Against source_only, these seeds do not tell a gain from a loss: mmd +3.0 [-85.9, 91.9]. More seeds would"
-        " narrow the interval. Tests are corrected for the number of strategies.",
+        "Undecided": "Against source_only, these seeds do not tell a gain from a loss, allowing for the 4 strategies that were"
+        " compared: mmd +3.0 [-85.9, 91.9]. More seeds would narrow the interval.",
         "Selection": "Choosing the epoch without withheld target labels cost 1.2 points against the best epoch, on average over"
         " 10 runs; at most 3.0 (dann, seed 1).",
         "Warnings": "1 of 10 runs: mcc, seed 1: collapsed: all one class.",

@@ -29,7 +29,7 @@ def epochs_to_share(run: Run, *, share: float = SHARE) -> float | None:
     curve = _curve(run, "epoch")
     if not curve or curve[-1][1] <= 0:
         return None
-    return next(epoch for epoch, accuracy in curve if accuracy >= share * curve[-1][1])
+    return next(epoch for epoch, accuracy in curve if accuracy >= share * curve[-1][1] - 1e-9)
 
 
 def steps_to_reference(pairs: Sequence[tuple[Run, Run]]) -> Reached:

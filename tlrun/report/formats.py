@@ -21,6 +21,9 @@ from tlrun.report.verdicts import FIGURE, Verdict
 FORMAT = 1
 """The format that the JSON states."""
 
+WIDTH = 120
+"""Columns of a terminal that tables are made to fit, as far as breaking their headings makes them."""
+
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -30,14 +33,14 @@ _LATEX = {
 def terminal(tables: Sequence[Table]) -> str:
     """Aligned columns: words to the left, numbers to the right; below each table its notes.
 
-    Narrow enough to read: a pair that all rows share is named above, and headings longer than their column are broken.
+    A pair that all rows share is named above; in a table wider than WIDTH, headings longer than their column are broken.
     """
     parts = []
     for each in tables:
         pairs = {row[0] for row in each.rows} if each.columns[0] == "pair" else set()
         shared = pairs.pop() if len(pairs) == 1 else None
         shown = _without_first(each) if shared is not None else each
-        parts += [f"{shared}: {each.title}" if shared else each.title, _aligned(shown), *_block(each.notes, "\n")]
+        parts += [f"{each.title}, on {shared}" if shared else each.title, _aligned(shown), *_block(each.notes, "\n")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,7 +119,10 @@ def escape_markdown(text: str) -> str:
 
 def _aligned(table: Table) -> str:
     widest = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
-    heads = [_broken(name, width) for name, width in zip(table.columns, widest, strict=True)]
+    full = sum(max(len(name), width) + 2 for name, width in zip(table.columns, widest, strict=True))
+    heads = [
+        _broken(name, width) if full > WIDTH else [name] for name, width in zip(table.columns, widest, strict=True)
+    ]
     height = max(map(len, heads))
     above = [[*[""] * (height - len(head)), *head] for head in heads]
     lines = [*zip(*above, strict=True), *table.rows]

@@ -202,14 +202,18 @@ def _verdicts(told: Sequence[Told], of: Of, names: Names) -> Iterator[tuple[str,
         "helps": ("Helps", f"Against {against}, in points with the 95 % interval over seeds:"),
         "hurts": ("Negative transfer" if of == "transfer" else "Hurts", f"Worse than {against}:"),
         "equal": ("No difference", f"Within ±{100 * MARGIN:g} points of {against}:"),
-        "undecided": ("Undecided", f"Against {against}, these seeds do not tell a gain from a loss:"),
+        "undecided": ("Undecided", f"Against {against}, these seeds do not tell a gain from a loss{_of(found)}:"),
     }
     for word, (name, text) in sentences.items():
         if those := [f"{names[group]} {_difference(verdict)}" for group, verdict in found if verdict.word == word]:
             more = " More seeds would narrow the interval." if word == "undecided" else ""
-            corrected = any(verdict.compared > 1 for _, verdict in found if verdict.word == word)
-            more += " Tests are corrected for the number of strategies." if corrected and word == "undecided" else ""
             yield name, f"{text} {_named(those)}.{more}"
+
+
+def _of(found: Sequence[tuple[Group, Verdict]]) -> str:
+    """How many strategies the tests allow for, where that is more than one."""
+    most = max((verdict.compared for _, verdict in found), default=1)
+    return f", allowing for the {most} strategies that were compared" if most > 1 else ""
 
 
 def _no_verdict(told: Sequence[Told], names: Names) -> Iterator[tuple[str, str]]:
