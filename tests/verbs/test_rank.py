@@ -216,6 +216,12 @@ def test_a_source_that_does_not_fit_is_told_before_any_is_trained(rank: Run, tmp
     assert err.endswith("[in moons]\n") and not (tmp_path / "outputs").exists()
 
 
+def test_a_run_folder_that_is_none_is_told_before_another_candidate_is_trained(rank: Run, tmp_path: Path) -> None:
+    code, out, err = rank(*MODELS[1:], "models=mlp,./nowhere")
+    assert (code, out) == (2, "") and not (tmp_path / "outputs").exists()
+    assert err == "nowhere: no such run folder, and no checkpoint of this name\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -231,7 +237,6 @@ def test_a_source_that_does_not_fit_is_told_before_any_is_trained(rank: Run, tmp
         (("models=mlp", "--csv", "-", "--json", "-"), "rank: --csv and --json cannot both go to standard output"),
         ((*MODELS[1:], "models=mlpp"), "model=mlpp: no such model; did you mean mlp?"),
         ((*MODELS[1:], "sources=moon,toy_gaussians"), "domain@data.source=moon: no such domain; did you mean moons?"),
-        ((*MODELS[1:], "models=./nowhere"), "nowhere: no such run folder, and no checkpoint of this name"),
         ((*MODELS, "seed=0,1"), "rank: takes one value of every setting, and neither a launcher nor a sweeper of Hydra"),
         ((*MODELS, "data.target_labels=none"), "rank: data.target_labels: every score reads target labels and none are granted"),
         ((*MODELS, "data.target_labels=none", "strategy=dann"), "rank: data.target_labels: every score reads target labels"),

@@ -159,8 +159,10 @@ def _content(asked: Asked, candidates: Sequence[Candidate], commands: dict[str, 
     from tlrun import ranking
 
     _check(asked, candidates)
-    found = {each.name: _measured(each, asked.options.rows, command) for each in candidates}
-    scores = {name: each.scores for name, each in found.items()}
+    # Those that are there come first, so that what is wrong with one is told before another is trained.
+    there_first = sorted(candidates, key=lambda each: not ranking.is_trained(each))
+    found = {each.name: _measured(each, asked.options.rows, command) for each in there_first}
+    scores = {each.name: found[each.name].scores for each in candidates}
     by, first, y = asked.options.by, ranking.firsts(scores), found[candidates[0].name].rows.y
     if by not in first:
         raise ConfigError(f"rank: --by {by}: needs a trained head, and no candidate has one; leave it out, or take knn")
