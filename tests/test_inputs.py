@@ -31,11 +31,17 @@ def test_normalisation_is_the_models_where_its_published_weights_are_the_start(c
     assert (data.mean, data.std) == ((HALF, HALF) if normalize == "model" else (None, None))
 
 
-@pytest.mark.parametrize("pair", ["mnist_usps", "usps_mnist", "mnist_digits", "mnist_degraded", "fashion_degraded"])
+GREY = ("mnist_usps", "usps_mnist", "mnist_digits", "mnist_degraded", "fashion_degraded")
+
+
 @pytest.mark.parametrize(
-    ("model", "channels"),
-    [("lenet", 1), ("digits_cnn", 1), ("mlp", 1), ("resnet18", 3), ("timm model.arch=resnet18", 3), ("efficientnet_lite0", 3)],
-)  # fmt: skip
+    ("pair", "model", "channels"),
+    [
+        *((pair, model, channels) for pair in GREY for model, channels in (("lenet", 1), ("resnet18", 3))),
+        *(("mnist_usps", model, 1) for model in ("digits_cnn", "mlp")),
+        *(("mnist_usps", model, 3) for model in ("timm model.arch=resnet18", "efficientnet_lite0")),
+    ],
+)
 def test_pairs_of_grey_images_have_as_many_channels_as_the_model_must_have(config, pair, model, channels):
     asked = [f"data={pair}", *f"model={model} model.weights=random".split()]
     found = name_choices(config(*asked))

@@ -21,6 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("TLRUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TLRUN_DATA", str(tmp_path / "data"))  # which has no USPS
     return tmp_path / "here"
 
 
