@@ -81,7 +81,7 @@ def test_the_wheel_holds_the_package_its_configs_and_its_data_and_nothing_else(b
     expected = {f"tlrun/{name}" for name in files_of(ROOT / "tlrun")}
     expected |= {f"tlrun/configs/{name}" for name in files_of(ROOT / "configs")}
     assert names == expected
-    assert {"tlrun/configs/train.yaml", "tlrun/data/shipped/ATTRIBUTION.md"} <= names
+    assert {"tlrun/configs/train.yaml", "tlrun/data/shipped/ATTRIBUTION.md", "tlrun/report/page.html"} <= names
     assert "tlrun/data/shipped/mnist/train-images-idx3-ubyte.gz" in names
 
 

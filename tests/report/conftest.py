@@ -46,6 +46,8 @@ def write_run(root: Path, config: ExperimentConfig, accuracy: float | None, **su
     folder.write_data_card({"input_shape": [2] if planar else [1, 28, 28], "fingerprint": "f"})
     for domain in ("source", "target"):
         write_confusion(folder, domain, ("a", "b"))
+    folder.write_confusion("source", "val", ("a", "b"), [[9, 1], [1, 9]])
+    write_predictions(folder, "aaaaaaaaabbbbbbbbb", "aaaaaaaabbbbbbbbba", [0.75] * 18)
     values = dict.fromkeys(name for name in SUMMARY_FIELDS if name != "format") | {
         "status": "done",
         "strategy": config.strategy.name,
@@ -77,7 +79,19 @@ def write_confusion(folder: RunFolder, domain: str, classes: Sequence[str]) -> N
     folder.write_confusion(domain, "test", classes, counts)
 
 
-def write_predictions(folder: RunFolder, right: Sequence[int]) -> None:
+def write_right(folder: RunFolder, right: Sequence[int]) -> None:
     """Rows of class a, predicted as b where `right` is 0."""
     rows = [Prediction("test", row, 0, (0.9, 0.1) if each else (0.2, 0.8)) for row, each in enumerate(right)]
     folder.write_predictions(("a", "b"), rows)
+
+
+def write_predictions(
+    folder: RunFolder, labels: str, predictions: str, confidences: Sequence[float], *, classes: str = "ab"
+) -> None:
+    """Target test rows of classes named by a letter each, a label of `-` for none; other classes share what is left."""
+    rows = []
+    for row, (label, prediction, confidence) in enumerate(zip(labels, predictions, confidences, strict=True)):
+        others = (1 - confidence) / (len(classes) - 1)
+        shares = [confidence if name == prediction else others for name in classes]
+        rows.append(Prediction("test", row, classes.find(label), shares))
+    folder.write_predictions(tuple(classes), rows)

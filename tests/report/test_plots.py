@@ -153,7 +153,8 @@ def test_many_groups_are_spread_over_several_pictures(finished: Finished, tmp_pa
         finished("source_only", f"optim.lr={1 + number}")
     draw(found(tmp_path / "runs"), tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out").iterdir()}
-    assert names == {"mnist_usps-curves-1", "mnist_usps-curves-2", "mnist_usps-bars", "mnist_usps-confusion"}
+    pages = {f"mnist_usps-{kind}-{number}" for kind in ("curves", "classes") for number in (1, 2)}
+    assert names == pages | {"mnist_usps-bars", "mnist_usps-confusion", "mnist_usps-reliability"}
 
 
 def test_every_picture_of_many_repeats_the_few_references(finished: Finished, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.report.conftest import Finished
 from tlrun import cli
 
 Call = Callable[..., tuple[int, str, str]]
+PICTURES = ("bars", "classes", "confusion", "curves", "reliability")
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_tables_go_to_standard_output_and_pictures_into_the_folder_named(
     code, out, err = report(tmp_path / "runs", "--out", "pictures")
     assert code == 0
     assert out.startswith("Results on the test rows, in %")
-    names = [f"mnist_usps-{name}.{kind}" for name in ("bars", "confusion", "curves") for kind in ("png", "svg")]
+    names = [f"mnist_usps-{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
     assert sorted(path.name for path in Path("pictures").iterdir()) == names
     assert [path.name for path in Path().iterdir()] == ["pictures"]
     assert "wrote pictures/mnist_usps-curves.png and pictures/mnist_usps-curves.svg\n" in err

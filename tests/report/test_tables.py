@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.conftest import Finished, write_predictions
+from tests.report.conftest import Finished, write_right
 from tlrun.report import formats
 from tlrun.report.collect import Collection, collect
+from tlrun.report.diagnosis import Diagnosis
 from tlrun.report.groups import group
 from tlrun.report.label_curve import label_curves
 from tlrun.report.tables import Figure, Line, Table, label_tables, lines_of, tables
@@ -155,7 +156,7 @@ def test_json_holds_groups_runs_and_what_was_left_out(finished: Finished, tmp_pa
     sweep(finished)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "metrics.csv").touch()
-    content = json.loads(formats.json_text(*lines(tmp_path), [], []))
+    content = json.loads(formats.json_text(*lines(tmp_path), [], [], Diagnosis((), (), ())))
     assert (content["format"], len(content["runs"])) == (1, 6)
     assert [each["folder"] for each in content["left_out"]] == [str(tmp_path / "half")]
     dann = content["groups"][1]
@@ -203,7 +204,7 @@ def test_the_interval_over_rows_labels_and_steps_against_scratch_are_in_every_fo
         for strategy, right in (("scratch", scratch), ("fine_tune", tuned)):
             for seed in (0, 1):
                 grant = {"accuracy": sum(right) / 4, "rows_target_labels": 10 * labels}
-                write_predictions(finished(strategy, f"data.target_labels={labels}", seed=seed, **grant), right)
+                write_right(finished(strategy, f"data.target_labels={labels}", seed=seed, **grant), right)
     groups = group(collect([tmp_path]).runs)
     found, curves = lines_of(groups), label_curves(groups)
     text = formats.terminal([*tables(found), *label_tables(curves)])
@@ -214,7 +215,7 @@ def test_the_interval_over_rows_labels_and_steps_against_scratch_are_in_every_fo
               and row["data.target_labels"] == "5")  # fmt: skip
     assert (row["transfer_rows_low"], row["transfer_rows_high"], row["transfer_rows"]) == ("0.0", "1.0", "4")
     assert float(row["scratch_labels_least"]) == float(row["scratch_labels_most"]) == pytest.approx(needed)
-    content = json.loads(formats.json_text(found, collect([tmp_path]), [], curves))
+    content = json.loads(formats.json_text(found, collect([tmp_path]), [], curves, Diagnosis((), (), ())))
     curve = next(each for each in content["label_curves"] if each["strategy"] == "fine_tune")
     assert [each["target_labels"] for each in curve["points"]] == [50, 200]
     assert curve["points"][0]["figure"] == {"mean": 0.75, "std": 0.0, "n": 2}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.conftest import Finished, write_predictions
+from tests.report.conftest import Finished, write_right
 from tlrun.report.collect import collect
 from tlrun.report.groups import Group, group
 from tlrun.report.tables import lines_of
@@ -169,7 +169,7 @@ RIGHT = {"source_only": ([1, 0, 0, 0], [1, 0, 0, 0]), "dann": ([1, 1, 0, 0], [1,
 def with_predictions(finished: Finished) -> None:
     for strategy, seeds in RIGHT.items():
         for seed, right in enumerate(seeds):
-            write_predictions(finished(strategy, seed=seed, accuracy=sum(right) / 4), right)
+            write_right(finished(strategy, seed=seed, accuracy=sum(right) / 4), right)
 
 
 def test_the_interval_over_rows_is_of_the_same_difference(finished: Finished, tmp_path: Path) -> None:
@@ -192,9 +192,9 @@ def test_without_the_rows_of_every_run_there_is_no_interval_and_the_reason_is_to
     if spoilt == "missing":
         folder.predictions.unlink()
     elif spoilt == "cut short":
-        write_predictions(folder, [1, 1, 1])
+        write_right(folder, [1, 1, 1])
     elif spoilt == "of another run":
-        write_predictions(folder, [1, 1, 0, 0])
+        write_right(folder, [1, 1, 0, 0])
     else:
         folder.predictions.write_text("split,row,label,prediction,confidence\ntest,0,,a,0.5\n")
     reasons = {

@@ -59,7 +59,9 @@ def test_without_a_model_raw_inputs_are_compared(distance: Run) -> None:
     (mmd,) = [line.split() for line in lines if line.startswith("MMD  ")]
     assert float(mmd[1]) > 0.3 and mmd[2:4] == ["(p", "0.002)"]
     assert "    joint error   not known: no target label may be read (data.target_labels=N grants some)" in lines
-    assert any(line.startswith("inputs: rule of thumb: A-distance ") for line in lines)
+    assert any(
+        line.startswith("inputs: rule of thumb (a habit of practice, from no paper): A-distance ") for line in lines
+    )
 
 
 def test_a_domain_is_no_distance_from_itself(distance: Run) -> None:
@@ -68,7 +70,7 @@ def test_a_domain_is_no_distance_from_itself(distance: Run) -> None:
     found = spaces(out)["inputs"]
     assert found["distances"]["a_distance_linear"]["value"] < 0.2
     assert found["distances"]["mmd"]["p_value"] > 0.01
-    assert found["rules_of_thumb"] == [f"rule of thumb: MMD {found['distances']['mmd']['value']:.2f} is below 0.1, "
+    assert found["rules_of_thumb"] == [f"rule of thumb (a habit of practice, from no paper): MMD {found['distances']['mmd']['value']:.2f} is below 0.1, "
                                        "transfer is likely to work"]  # fmt: skip
 
 
@@ -139,7 +141,9 @@ def test_raw_inputs_are_what_was_drawn_and_large_images_are_averaged_down(
 def test_rules_of_thumb_are_named_as_such() -> None:
     assert rules_of_thumb({"a_distance_linear": 0.5, "mmd": 0.3}) == []
     said = rules_of_thumb({"a_distance_linear": 0.51, "mmd": 0.6})
-    assert len(said) == 2 and all(text.startswith("rule of thumb: ") and "unlikely" in text for text in said)
+    assert len(said) == 2 and all(
+        text.startswith("rule of thumb (a habit of practice, from no paper): ") and "unlikely" in text for text in said
+    )
     assert rules_of_thumb({"a_distance_linear": 0.2, "mmd": None}) == []
 
 

@@ -31,8 +31,9 @@ def importance_weights(confusion: NDArray[np.int64], predicted: NDArray[np.int64
     if least < SINGULAR:
         raise ValueError(f"the confusion matrix is near singular: least singular value {least:.2g}, below {SINGULAR:g}")
     joint = confusion.T / confusion.sum()
-    weights: NDArray[np.float64] = np.linalg.solve(joint, predicted / predicted.sum())
-    return np.maximum(weights, 0.0)
+    weights = np.linalg.solve(joint, predicted / predicted.sum())
+    clipped: NDArray[np.float64] = np.maximum(weights, 0.0)
+    return clipped
 
 
 def target_shares(confusion: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -40,8 +41,9 @@ def target_shares(confusion: NDArray[np.int64], predicted: NDArray[np.int64]) ->
 
     Scaled to sum to 1 again where weights were set to 0, which the paper does not need. Raises as that does.
     """
-    shares: NDArray[np.float64] = importance_weights(confusion, predicted) * confusion.sum(axis=1)
-    return shares / shares.sum()
+    weighted = importance_weights(confusion, predicted) * confusion.sum(axis=1)
+    shares: NDArray[np.float64] = weighted / weighted.sum()
+    return shares
 
 
 def total_variation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

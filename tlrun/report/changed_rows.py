@@ -46,26 +46,32 @@ def is_of_images(run: Run) -> bool:
 
 
 def changed_rows(floor: Run, method: Run) -> tuple[list[ChangedRow], list[ChangedRow]]:
-    """Up to SHOWN rows each that the method gains and loses: of those that both predict, and differently, the ones whose
-    change is highest and lowest, the most changed first.
+    """Up to SHOWN rows each that the method gains and loses, of those that both predict, and differently.
 
-    The change is that of the true class's probability; where no row has a label, that of the prediction's confidence.
+    Gained are rows that it alone has right, lost those that the floor alone has right, the largest change of the true
+    class's probability first; where no row has a label, rows of which it is surer and less sure, by the change of the
+    prediction's confidence. So that no class fills the picture, the first of every class come first, then the second.
     Raises RunError where predictions cannot be read.
     """
-    import numpy as np
-
     ours, theirs = (_test_rows(run) for run in (method, floor))
-    both = theirs.join(ours, how="inner", lsuffix="_before", rsuffix="_after")
+    both = theirs.add_suffix("_before").join(ours.add_suffix("_after"), how="inner")
     labelled = both[both["label_before"] != ""]
-    both = labelled if len(labelled) else both
-    both = both[both["prediction_before"] != both["prediction_after"]]
-    told = _of_truth if len(labelled) else _of_prediction
-    changes = told(both, "after") - told(both, "before")
-    order = np.argsort(-changes, kind="stable")
-    gained = [at for at in order[:SHOWN] if changes[at] > 0]
-    lost = [at for at in order[::-1][:SHOWN] if changes[at] < 0]
-    first, second = ([_row(both.iloc[at], changes[at]) for at in places] for places in (gained, lost))
-    return first, second
+    rows = labelled if len(labelled) else both
+    rows = rows[rows["prediction_before"] != rows["prediction_after"]]
+    if len(labelled):
+        rows = rows.assign(change=_of_truth(rows, "after") - _of_truth(rows, "before"))
+        gained, lost = (rows[rows["label_before"] == rows[f"prediction_{when}"]] for when in ("after", "before"))
+        return _chosen(gained, "label_before", -1), _chosen(lost, "label_before", 1)
+    rows = rows.assign(change=rows["confidence_after"] - rows["confidence_before"])
+    surer, less = rows[rows["change"] > 0], rows[rows["change"] < 0]
+    return _chosen(surer, "prediction_after", -1), _chosen(less, "prediction_before", 1)
+
+
+def _chosen(rows: pandas.DataFrame, by: str, sign: int) -> list[ChangedRow]:
+    """The rows that come first by sign * change, class by class in turn."""
+    ordered = rows.assign(key=sign * rows["change"]).sort_values("key", kind="stable")
+    ordered = ordered.assign(turn=ordered.groupby(by).cumcount()).sort_values(["turn", "key"], kind="stable")
+    return [_row(line) for _, line in ordered.head(SHOWN).iterrows()]
 
 
 def changed_picture(runs: Sequence[Run]) -> Figure:
@@ -85,15 +91,15 @@ def changed_picture(runs: Sequence[Run]) -> Figure:
     images = _images(method, [each for rows in blocks.values() for each in rows])
     lines = {name: -(-len(rows) // COLUMNS) for name, rows in blocks.items()}
     side = style.WIDTH / COLUMNS
-    figure = style.figure(height=0.45 + sum(0.25 + (side + 0.4) * count for count in lines.values()))
+    figure = style.figure(height=0.25 + sum(0.25 + (side + 0.35) * count for count in lines.values()))
     figure.suptitle(
-        f"Under each image: its label, then what {floor.strategy} and {method.strategy} predict (%), seed {method.seed}",
+        f"Under each image: its label, then what {floor.strategy} and {method.strategy} predict, seed {method.seed}",
         fontsize=8,
     )
     places: Any = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=list(lines.values()))
     for place, (name, rows) in zip(places.flat, blocks.items(), strict=True):
         place.suptitle(
-            f"{name} under {method.strategy}: the {len(rows)} with the largest change of {judged}", fontsize=8
+            f"{name} under {method.strategy}: the largest changes of {judged}, class by class in turn", fontsize=8
         )
         _block(place, rows, images, lines[name])
     return figure
@@ -102,14 +108,16 @@ def changed_picture(runs: Sequence[Run]) -> Figure:
 def _block(place: SubFigure, rows: Sequence[ChangedRow], images: dict[int, Any], lines: int) -> None:
     axes: Any = place.subplots(lines, COLUMNS, squeeze=False)
     for at, each in enumerate(axes.flat):
-        each.axis("off")
-        if at < len(rows):
-            row = rows[at]
-            image = images[row.row]
-            each.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            told = [f"{style.cut(name)} {100 * share:.0f}" for name, share in (row.before, row.after)]
-            lines_below = [style.cut(row.label, 18) if row.label else "no label", *told]
-            each.set_title("\n".join(lines_below), fontsize=6, y=-0.02, va="top", pad=0)
+        each.set(xticks=[], yticks=[])
+        each.spines[:].set_visible(False)
+        if at >= len(rows):
+            each.set_visible(False)
+            continue
+        row = rows[at]
+        each.imshow(images[row.row], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        told = [f"{style.cut(name)} ({100 * share:.0f} %)" for name, share in (row.before, row.after)]
+        label = style.cut(row.label, 20) if row.label else "no label"
+        each.set_xlabel("\n".join([label, *told]), fontsize=6, labelpad=2)
 
 
 def _images(run: Run, rows: Sequence[ChangedRow]) -> dict[int, NDArray[np.uint8]]:
@@ -167,11 +175,7 @@ def _of_truth(both: pandas.DataFrame, when: str) -> NDArray[np.float64]:
     return found
 
 
-def _of_prediction(both: pandas.DataFrame, when: str) -> NDArray[np.float64]:
-    return both[f"confidence_{when}"].to_numpy(dtype="float64")
-
-
-def _row(line: Any, change: float) -> ChangedRow:
+def _row(line: Any) -> ChangedRow:
     before, after = ((line[f"prediction_{when}"], float(line[f"confidence_{when}"])) for when in ("before", "after"))
     path, label = line.get("path_after") or None, line["label_before"] or None
-    return ChangedRow(int(line.name), path, label, before, after, float(change))
+    return ChangedRow(int(line.name), path, label, before, after, float(line["change"]))

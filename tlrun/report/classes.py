@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NAMED = 3
 """So many classes at most are named in a cell."""
+TOLD = 0.0005
+"""Changes up to this would read as 0.0 points."""
 DRAWN = 40
 """Of more classes, those are drawn whose accuracy differs most between the groups."""
 
@@ -175,8 +177,8 @@ def _cells(found: Changes) -> dict[str, str]:
     worst_before = min(found.classes, key=lambda each: each.before)
     worst_after = min(found.classes, key=lambda each: each.after)
     by_change = sorted(found.classes, key=lambda each: each.mean)
-    fallen = [each for each in by_change if each.mean < 0]
-    risen = [each for each in reversed(by_change) if each.mean > 0]
+    fallen = [each for each in by_change if each.mean < -TOLD]
+    risen = [each for each in reversed(by_change) if each.mean > TOLD]
     return {
         "worst in source_only": f"{worst_before.name} {100 * worst_before.before:.1f}",
         "worst here": f"{worst_after.name} {100 * worst_after.after:.1f}",

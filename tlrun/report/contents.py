@@ -11,7 +11,7 @@ from pathlib import Path
 from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.report.collect import Collection, collect
-from tlrun.report.diagnosis import diagnosis_tables
+from tlrun.report.diagnosis import Diagnosis, diagnose
 from tlrun.report.groups import Group, group
 from tlrun.report.label_curve import Curve, label_curves
 from tlrun.report.planar import is_planar, svc_lines
@@ -24,7 +24,8 @@ class Contents:
     """What was found, its groups, and what is said of them.
 
     groups: sorted, those of one pair together. lines: one a group in the same order, and the references that are no
-    runs. judged: the selection rules. curves: over granted labels. tables: what people read, in the order in which it is shown.
+    runs. judged: the selection rules. curves: over granted labels. diagnosis: beyond accuracy. tables: what people read, in
+    the order in which it is shown.
     """
 
     collection: Collection
@@ -32,6 +33,7 @@ class Contents:
     lines: tuple[Line, ...]
     judged: tuple[Judged, ...]
     curves: tuple[Curve, ...]
+    diagnosis: Diagnosis
     tables: tuple[Table, ...]
 
     @property
@@ -56,9 +58,10 @@ def contents(paths: Sequence[Path], *, rules_by_strategy: bool = False) -> Conte
     curves = label_curves(groups)
     judged = judge(collection.runs)
     rules = rule_table(judged, by_strategy=rules_by_strategy)
-    diagnosis = [replace(each, section="diagnosis") for each in diagnosis_tables(groups)]
-    shown = [*tables(lines), *label_tables(curves), *([rules] if rules else []), *diagnosis]
-    return Contents(collection, tuple(groups), tuple(lines), tuple(judged), tuple(curves), tuple(shown))
+    diagnosis = diagnose(groups)
+    diagnosed = [replace(each, section="diagnosis") for each in diagnosis.tables()]
+    shown = [*tables(lines), *label_tables(curves), *([rules] if rules else []), *diagnosed]
+    return Contents(collection, tuple(groups), tuple(lines), tuple(judged), tuple(curves), diagnosis, tuple(shown))
 
 
 def _lines(groups: Sequence[Group]) -> list[Line]:

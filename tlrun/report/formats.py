@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from tlrun.report.collect import Collection
+from tlrun.report.diagnosis import Diagnosis
 from tlrun.report.label_curve import Curve, Needed
 from tlrun.report.selection_rules import Judged
 from tlrun.report.tables import AGAINST, EPOCHS, FIGURES, Figure, Line, Of, Table
@@ -80,9 +81,16 @@ def csv_text(lines: Sequence[Line]) -> str:
     return buffer.getvalue()
 
 
-def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Judged], curves: Sequence[Curve]) -> str:
+def json_text(
+    lines: Sequence[Line],
+    collection: Collection,
+    judged: Sequence[Judged],
+    curves: Sequence[Curve],
+    diagnosis: Diagnosis,
+) -> str:
     """Everything: groups with their figures and verdicts, the runs they are made of, accuracy over granted labels, what
-    each selection rule would have chosen (`strategy` null: over all of them), and what was left out."""
+    each selection rule would have chosen (`strategy` null: over all of them), the diagnosis class by class, and what was
+    left out."""
     content = {
         "format": FORMAT,
         "groups": [_nested(line) for line in lines],
@@ -93,6 +101,7 @@ def json_text(lines: Sequence[Line], collection: Collection, judged: Sequence[Ju
         ],
         "label_curves": [_curve(each) for each in curves],
         "selection_rules": [asdict(each) for each in judged],
+        "diagnosis": diagnosis.plain(),
         "left_out": [{"folder": str(each.path), "reason": each.reason} for each in collection.left_out],
     }  # fmt: skip
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -45,15 +45,23 @@ class Estimate:
     n: int
     refused: str | None
 
+    def plain(self) -> dict[str, Any]:
+        """As it is, for JSON."""
+        shares = {"source": self.source, "true": self.true, "estimated": self.estimated}
+        told = {name: None if each is None else each.tolist() for name, each in shares.items()}
+        return {"classes": list(self.classes), **told, "n": self.n, "refused": self.refused}
+
 
 def estimate(group: Group) -> Estimate | None:
-    """By black-box shift estimation, of each run's own classifier. None where a run has no source validation labels or
-    no predictions. Raises RunError where these are damaged."""
+    """By black-box shift estimation, of each run's own classifier. None where a run has no source validation labels.
+
+    Raises RunError where its files are missing or damaged.
+    """
     import numpy as np
 
     found, refused = [], None
     for run in group.runs:
-        if not (run.folder.confusion("source", "val").is_file() and run.folder.predictions.is_file()):
+        if not run.folder.confusion("source", "val").is_file():
             return None
         try:
             found.append(_estimated(run))
@@ -134,6 +142,5 @@ def _cells(found: Estimate, shares: Shares | None, chosen: Sequence[int]) -> dic
     cells = {"n": ""}
     for at in chosen:
         cells[found.classes[at]] = "" if shares is None else f"{100 * shares[at]:.1f}"
-    known = shares is not None and found.true is not None
-    off = f"{100 * total_variation(shares, found.true):.1f}" if known else ""
+    off = "" if shares is None or found.true is None else f"{100 * total_variation(shares, found.true):.1f}"
     return cells | {"off by": off, "no estimate": ""}

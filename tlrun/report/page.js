@@ -3,9 +3,9 @@
 // What a cell sorts by: its first number in a column of numbers, or where it is nothing but a number; else its text.
 function keyOf(cell) {
   const text = cell.textContent.trim();
-  const found = /^[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?/i.exec(text);
+  const found = /^\[?([-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?)/i.exec(text);
   const isNumber = found && (cell.classList.contains("number") || found[0].length === text.length);
-  return isNumber ? Number(found[0].replaceAll(",", "")) : text;
+  return isNumber ? Number(found[1].replaceAll(",", "")) : text;
 }
 
 // Numbers before words; cells without either stay at the end, whichever way the others go.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import struct
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
 from tlrun import files
 from tlrun.report import style
 from tlrun.report.contents import Contents
+from tlrun.report.groups import short
 from tlrun.report.pictures import Picture
 from tlrun.report.provenance import data_cards, liveness, origins, run_table
 from tlrun.report.tables import Section, Table
@@ -39,6 +42,9 @@ HEADINGS: Mapping[Section, str] = {
 
 PIXELS_PER_INCH = 140
 """At which a picture is shown where there is room: its letters are then as large as the page's small print."""
+
+PHOTOGRAPH = 1_000_000
+"""A picture of more bytes as PNG is one of photographs, which JPEG holds in a sixth and letters beside them stay clear."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +81,20 @@ class Part:
 def page(contents: Contents, pictures: Sequence[Picture]) -> str:
     """The whole page; pictures are read from where they were drawn. Raises RunError where one cannot be read."""
     pairs = list(contents.by_pair)
+    settings = {key: short(key) for line in contents.lines for key in line.differs}
     runs = contents.collection.runs
     found, environments = origins(runs)
     own = {
         "warnings": [liveness(contents.groups)],
         "runs": [run_table(runs), *([environments] if environments else [])],
     }
-    cards = [(card, card.classes and _table(card.classes, alone=False)) for card in data_cards(contents.groups)]
+    cards = [(card, card.classes and _table(card.classes, {}, alone=False)) for card in data_cards(contents.groups)]
     parts = [Part("summary", "Summary")]
     for section, heading in HEADINGS.items():
         tables = [each for each in contents.tables if each.section == section] + own.get(section, [])
         drawn = [each for each in pictures if each.section == section]
         if tables or drawn or (section == "data" and cards):
-            shown = tuple(_table(each, alone=len(pairs) == 1) for each in tables)
+            shown = tuple(_table(each, settings, alone=len(pairs) == 1) for each in tables)
             parts.append(Part(section, heading, shown, tuple(_picture(each, len(pairs)) for each in drawn)))
     script = _read("page.js")
     return _template().render(
@@ -104,24 +111,28 @@ def page(contents: Contents, pictures: Sequence[Picture]) -> str:
     )
 
 
-def _table(table: Table, *, alone: bool) -> ShownTable:
-    """alone: whether the report is on one pair, which no row then needs to name."""
-    heading, _, remark = table.title.partition(": ")
+def _table(table: Table, settings: Mapping[str, str], *, alone: bool) -> ShownTable:
+    """settings: shorter names for columns. alone: whether the report is on one pair, which no row then needs to name."""
+    heading, _, remark = re.sub(r" \((.*)\)$", r": \1", table.title).partition(": ")
     first = 1 if alone and table.columns[0] == "pair" else 0
     rows = tuple(row[first:] for row in table.rows)
-    return ShownTable(heading, remark, table.columns[first:], rows, table.words - first, table.notes)
+    columns = tuple(settings.get(name, name) for name in table.columns[first:])
+    return ShownTable(heading, remark, columns, rows, table.words - first, table.notes)
 
 
 def _picture(picture: Picture, pairs: int) -> ShownPicture:
     caption = f"{picture.pair}: {picture.caption}" if pairs > 1 else picture.caption
     if picture.problem:
         return ShownPicture("", f"{caption}. Not drawn: {picture.problem}", 0, 0, picture.kind == "bars")
-    content = files.read_bytes(picture.path.with_name(f"{picture.path.name}.png"))
-    # A PNG says in its first chunk how large it is.
-    width, height = struct.unpack(">II", content[16:24])
-    scale = PIXELS_PER_INCH / style.DOTS_PER_INCH
-    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return ShownPicture(source, caption, round(scale * width), round(scale * height), picture.kind == "bars")
+    kind, content = "png", files.read_bytes(picture.path.with_name(f"{picture.path.name}.png"))
+    image = Image.open(io.BytesIO(content))
+    if len(content) > PHOTOGRAPH:
+        kind, buffer = "jpeg", io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+        content = buffer.getvalue()
+    width, height = (round(side * PIXELS_PER_INCH / style.DOTS_PER_INCH) for side in image.size)
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return ShownPicture(source, caption, width, height, picture.kind == "bars")
 
 
 def _policy(script: str) -> str:

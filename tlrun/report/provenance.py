@@ -44,33 +44,32 @@ class Origin:
 
 def run_table(runs: Sequence[Run]) -> Table:
     """A row a run."""
-    columns = ("pair", "strategy", "run", "seed", "target test (%)", "chosen by", "epoch", "of", "steps", "seconds")
+    columns = ("pair", "strategy", "run", "chosen by", "seed", "target test (%)", "epoch", "of", "steps", "seconds")
     rows = []
     for run in runs:
         accuracy, seconds = run.figure("target_test_accuracy"), run.figure("seconds")
         whole = [_whole(run.figure(name)) for name in ("selected_epoch", "epochs", "steps")]
         rows.append(
-            (run.pair, run.strategy, run.folder.path.name, str(run.seed), _number(accuracy, 100, 2),
-             str(run.summary.get("select") or ""), *whole, _number(seconds, 1, 1))
+            (run.pair, run.strategy, run.folder.path.name, str(run.summary.get("select") or ""), str(run.seed),
+             _number(accuracy, 100, 2), *whole, _number(seconds, 1, 1))
         )  # fmt: skip
-    return Table("All runs", columns, tuple(rows), 3)
+    return without_blank(Table("All runs", columns, tuple(rows), 4))
 
 
 def liveness(groups: Sequence[Group]) -> Table:
     """Whether each group's transfer terms reached the features, how well domains were told apart, how many runs warned."""
-    terms = [_terms(group) for group in groups]
-    names = list(dict.fromkeys(name for found in terms for name in found))
     rows = []
-    for group, found in zip(groups, terms, strict=True):
+    for group in groups:
         told, share = (group.figures(name) for name in ("discriminator_accuracy", "largest_class_share"))
-        warned = f"{sum(bool(warnings_of(run)) for run in group.runs)} of {len(group.runs)}"
-        gradients = [f"{min(found[name]):.2g}" if name in found else "" for name in names]
         discriminator = f"{100 * statistics.fmean(told):.1f}" if told else ""
         largest = f"{100 * max(share):.1f}" if share else ""
-        rows.append((group.pair, group.label, *gradients, discriminator, largest, warned))
-    gradients = [f"gradient of {name}" for name in names]
-    columns = ("pair", "strategy", *gradients, "domains told apart (%)", "largest class (%)", "warned")
-    return without_blank(Table("Transfer terms", columns, tuple(rows), 2))
+        warned = f"{sum(bool(warnings_of(run)) for run in group.runs)} of {len(group.runs)}"
+        for name, values in _terms(group).items() or [("", [])]:
+            least = f"{min(values):.2g}" if values else ""
+            rows.append((group.pair, group.label, name, least, discriminator, largest, warned))
+    columns = ("pair", "strategy", "term", "gradient", "domains told apart (%)", "largest class (%)", "warned")
+    what = "gradient norm at the features, least over runs; share of target predictions in one class, most over runs"
+    return without_blank(Table(f"Transfer terms: {what}", columns, tuple(rows), 3))
 
 
 def origins(runs: Sequence[Run]) -> tuple[list[Origin], Table | None]:
@@ -91,7 +90,7 @@ def origins(runs: Sequence[Run]) -> tuple[list[Origin], Table | None]:
         return found, None
     names = list(dict.fromkeys(name for each in facts for name in each))
     rows = tuple((name, *(each.get(name, "") for each in facts)) for name in names)
-    columns = ("", *(f"environment {number + 1}" for number in range(len(facts))))
+    columns = ("what", *(f"environment {number + 1}" for number in range(len(facts))))
     return found, Table("Environment", columns, rows, len(columns))
 
 

@@ -33,6 +33,11 @@ class Bins:
     confidence: NDArray[np.float64]
     correct: NDArray[np.float64]
 
+    def plain(self) -> list[dict[str, float]]:
+        """Each bin with rows."""
+        bins = zip(*(each.tolist() for each in (self.rows, self.confidence, self.correct)), strict=True)
+        return [{"rows": n, "confidence": sure / n, "accuracy": right / n} for n, sure, right in bins if n]
+
     @property
     def calibration_error(self) -> float:
         """Guo et al. 2017 (arXiv:1706.04599), eq. 3: mean over rows of |accuracy - mean confidence| in the row's bin."""
@@ -52,14 +57,12 @@ def binned(confidence: NDArray[np.float64], correct: NDArray[np.bool_], *, bins:
     import numpy as np
 
     place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
-    sums = (np.bincount(place, weights=each, minlength=bins) for each in (np.ones(len(place)), confidence, correct))
-    return Bins(*sums)
+    columns = (np.ones(len(place)), confidence, correct)
+    return Bins(*(np.bincount(place, weights=each, minlength=bins).astype(np.float64) for each in columns))
 
 
 def of_run(run: Run) -> Bins | None:
     """The labelled target test rows of a run; None where there are none. Raises RunError where they cannot be read."""
-    if not run.folder.predictions.is_file():
-        return None
     found = run.predicted
     known = found.label >= 0
     return binned(found.confidence[known], (found.label == found.prediction)[known]) if known.any() else None
@@ -104,9 +107,12 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
     panels = [found for group in groups if (found := of_group(group))]
     if not panels:
         raise RunError("no target test row has a label")
-    columns = 2 if len(panels) in (1, 2, 4) else 3
+    columns = min(len(panels), 2 if len(panels) == 4 else 3)
     lines = math.ceil(len(panels) / columns)
-    figure = style.figure(height=lines * (style.WIDTH / columns * 1.1 + 0.3) + 0.1)
+    names = [style.wrapped(f"{each.group.label} (n = {len(each.runs)})", 28 if columns == 3 else 44) for each in panels]
+    tallest = max(name.count("\n") + 1 for name in names)
+    side = style.WIDTH / max(2, columns)
+    figure = style.figure(width=side * columns, height=lines * (1.05 * side + 0.3 + 0.14 * tallest) + 0.1)
     axes: Any = figure.subplots(2 * lines, columns, squeeze=False, sharex=True, height_ratios=(3, 1) * lines)
     sums = [_sum(each.runs) for each in panels]
     most = max(float(bins.rows.max()) for bins in sums)
@@ -116,12 +122,11 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
             upper.set_visible(False)
             lower.set_visible(False)
             continue
-        group, runs = panels[at].group, panels[at].runs
         _panel(upper, lower, sums[at])
-        name = style.wrapped(f"{group.label} (n = {len(runs)})", 34)
-        upper.set_title(f"{name}\nECE {_error(runs)} %")
+        upper.set_title(f"{names[at]}\nECE {_error(panels[at].runs)} %")
         lower.set(ylim=(0.5, 3 * most), yscale="log")
         lower.minorticks_off()
+        lower.yaxis.set_major_formatter("{x:g}")
         lower.tick_params(labelbottom=True)
         if at + columns >= len(panels):
             lower.set_xlabel("confidence (%)")
@@ -134,15 +139,14 @@ def reliabilities(groups: Sequence[Group]) -> Figure:
 def _panel(upper: Axes, lower: Axes, bins: Bins) -> None:
     import numpy as np
 
-    count = len(bins.rows)
-    edges, held = 100 * np.arange(count) / count, bins.rows > 0
-    accuracy, confidence = (100 * each[held] / bins.rows[held] for each in (bins.correct, bins.confidence))
-    look: dict[str, Any] = {"align": "edge", "width": 100 / count, "edgecolor": "white", "lw": 0.5}
-    upper.bar(edges[held], accuracy, color=style.BLUE, alpha=0.35, **look)
+    edges, held = np.linspace(0, 100, len(bins.rows) + 1), bins.rows > 0
+    share = 100 * np.divide(bins.correct, bins.rows, out=np.zeros(len(bins.rows)), where=held)
+    accuracy, confidence = share[held], 100 * bins.confidence[held] / bins.rows[held]
+    upper.stairs(share, edges, fill=True, color=style.BLUE, alpha=0.35)
     upper.plot([0, 100], [0, 100], color="0.4", ls=":", lw=1)
     upper.plot(confidence, accuracy, color=style.BLUE, marker="o", ms=3, clip_on=False)
     upper.set(xlim=(0, 100), ylim=(0, 103), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
-    lower.bar(edges, bins.rows, color="0.6", **look)
+    lower.stairs(bins.rows, edges, fill=True, color="0.6")
     for each in (upper, lower):
         each.grid(visible=True, color="0.92", lw=0.6)
 

@@ -24,7 +24,7 @@ def report(
     found = contents(paths, rules_by_strategy=rules_by_strategy)
     texts: dict[str, Callable[[], str]] = {
         "csv": lambda: formats.csv_text(found.lines),
-        "json": lambda: formats.json_text(found.lines, found.collection, found.judged, found.curves),
+        "json": lambda: formats.json_text(found.lines, found.collection, found.judged, found.curves, found.diagnosis),
         "markdown": lambda: formats.markdown(found.tables),
         "latex": lambda: formats.latex(found.tables),
     }

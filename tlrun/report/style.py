@@ -121,7 +121,8 @@ def legend_below(
     """One legend under all panels, in as many columns as the width in inches has room for."""
     longest = max((len(label) for label in labels), default=1)
     columns = max(1, min(len(labels), int(width / (0.5 + 0.06 * longest))))
-    figure.legend(list(handles), labels, loc="outside lower center", ncols=columns, markerscale=1.6)
+    told = [wrapped(label, int((width - 0.5) / 0.06)) for label in labels]
+    figure.legend(list(handles), told, loc="outside lower center", ncols=columns, markerscale=1.6)
 
 
 def wrapped(label: str, width: int) -> str:

@@ -19,6 +19,8 @@ from tlrun.report.verdicts import FIGURE, MARGIN, Verdict
 MOST = 6
 """So many things are named in one sentence; of more, it is said how many there are."""
 
+BEST = ("Best without target labels", "Best with target labels")
+
 PEEKING = ("oracle", "target_val")
 """Selection rules that read target labels: withheld ones, and granted ones."""
 
@@ -69,9 +71,10 @@ def short_names(groups: Sequence[Group]) -> Names:
     return names
 
 
-def best_without_labels(told: Sequence[Told]) -> Told | None:
-    """The method of highest mean target test accuracy, of those whose training and selection saw no target label."""
-    candidates = [each for each in told if not each[0].role and _mean(each[0]) is not None and not saw_labels(each[0])]
+def best(told: Sequence[Told], *, with_labels: bool) -> Told | None:
+    """The method of highest mean target test accuracy, of those that saw target labels, or of those that saw none."""
+    methods = [each for each in told if not each[0].role and each[0].figures(FIGURE)]
+    candidates = [each for each in methods if saw_labels(each[0]) == with_labels]
     return max(candidates, key=lambda each: _mean(each[0]) or 0.0, default=None)
 
 
@@ -84,17 +87,18 @@ def saw_labels(group: Group) -> bool:
 
 def _figures(told: Sequence[Told], names: Names) -> Iterator[tuple[str, str, str]]:
     """Floor, ceiling, the best strategy and the share of the gap that it closes, as far as there is one of each."""
-    best = best_without_labels(told)
+    without = best(told, with_labels=False)
+    found = without or best(told, with_labels=True)
     groups = [group for group, _ in told]
     for role, name in (("floor", "Floor"), ("ceiling", "Ceiling")):
-        own = [best[0].references[role]] if best and role in best[0].references else []
-        found = own if best else [group for group in groups if group.role == role]
-        if len(found) == 1 and (mean := _mean(found[0])) is not None:
-            yield name, _percent(mean), names[found[0]]
-    if best is not None:
-        yield "Best without target labels", _percent(_mean(best[0]) or 0.0), names[best[0]]
-        if best[1].gap_closed is not None:
-            yield "Gap closed", f"{100 * best[1].gap_closed:.0f} %", f"by {names[best[0]]}"
+        own = [found[0].references[role]] if found and role in found[0].references else []
+        those = own if found else [group for group in groups if group.role == role]
+        if len(those) == 1 and (mean := _mean(those[0])) is not None:
+            yield name, _percent(mean), names[those[0]]
+    if found is not None:
+        yield BEST[found is not without], _percent(_mean(found[0]) or 0.0), names[found[0]]
+        if found[1].gap_closed is not None:
+            yield "Gap closed", f"{100 * found[1].gap_closed:.0f} %", f"by {names[found[0]]}"
 
 
 def _compared(groups: Sequence[Group]) -> str:
@@ -110,7 +114,9 @@ def _compared(groups: Sequence[Group]) -> str:
     rows, steps = ({run.figure(name) for run in runs} - {None} for name in ("target_test_rows", "steps"))
     text += f"; {_span(rows)} target test rows" if rows else ""
     text += f"; {_span(steps)} optimizer steps a run" if steps else ""
-    if differing := sorted({short(key) for group in groups for key in group.differs}):
+    keys = sorted({key for group in groups for key in group.differs})
+    # Of settings that differ in the report, those that do so in this pair.
+    if differing := [short(key) for key in keys if len({shown(group.differs.get(key, "")) for group in groups}) > 1]:
         text += f". Settings that differ: {_named(differing)}"
     return f"{text}."
 
@@ -156,30 +162,28 @@ def _references(groups: Sequence[Group], names: Names) -> Iterator[tuple[str, st
 
 
 def _best(told: Sequence[Told], names: Names) -> Iterator[tuple[str, str]]:
-    methods = [each for each in told if not each[0].role and each[0].figures(FIGURE)]
-    kinds = {
-        "Best without target labels": [each for each in methods if not saw_labels(each[0])],
-        "Best with target labels": [each for each in methods if saw_labels(each[0])],
-    }
-    for name, of_kind in kinds.items():
-        if not of_kind:
+    methods = [group for group, _ in told if not group.role and group.figures(FIGURE)]
+    for with_labels in (False, True):
+        found = best(told, with_labels=with_labels)
+        if found is None:
             continue
-        group, line = max(of_kind, key=lambda each: _mean(each[0]) or 0.0)
+        group, line = found
         text = f"{names[group]} reaches {_accuracy(group)}"
         if (above := _above(group)) is not None:
             text += f", {abs(100 * above):.1f} points {'above' if above >= 0 else 'below'} its floor"
         if line.gap_closed is not None and line.gap_closed >= 0:
             text += f", and closes {100 * line.gap_closed:.0f} % of the gap between floor and ceiling"
-        if len(of_kind) > 1:
-            text += f". That it is the best of {len(of_kind)} was read off the test rows"
-        yield name, f"{text}."
+        others = sum(saw_labels(each) == with_labels for each in methods)
+        text += f". That it is the best of {others} was read off the test rows" if others > 1 else ""
+        yield BEST[with_labels], f"{text}."
 
 
 def _choice(judged: Sequence[Judged]) -> Iterator[tuple[str, str]]:
     """What label-free rules would have chosen among all runs and epochs without target labels."""
     rules = [each for each in judged if each.strategy is None and each.labels == 0 and each.rule not in PEEKING]
     chosen = [(each, each.run_accuracy) for each in rules if each.run_accuracy is not None]
-    if not chosen:
+    # Strategies are judged apart where there are several.
+    if not chosen or not any(each.strategy and each.labels == 0 for each in judged):
         return
     ordered = sorted(chosen, key=lambda each: -each[1])
     takes = _named([f"{each.rule} takes one of {_percent(accuracy)}" for each, accuracy in ordered])
@@ -203,6 +207,8 @@ def _verdicts(told: Sequence[Told], of: Of, names: Names) -> Iterator[tuple[str,
     for word, (name, text) in sentences.items():
         if those := [f"{names[group]} {_difference(verdict)}" for group, verdict in found if verdict.word == word]:
             more = " More seeds would narrow the interval." if word == "undecided" else ""
+            corrected = any(verdict.compared > 1 for _, verdict in found if verdict.word == word)
+            more += " Tests are corrected for the number of strategies." if corrected and word == "undecided" else ""
             yield name, f"{text} {_named(those)}.{more}"
 
 
@@ -229,9 +235,9 @@ def _selection(groups: Sequence[Group]) -> Iterator[tuple[str, str]]:
     if chosen := [run for run in runs if run not in peeked]:
         regrets = [run.figure("regret") or 0.0 for run in chosen]
         worst = chosen[regrets.index(max(regrets))]
-        text = f"Choosing the epoch without withheld target labels cost {100 * statistics.fmean(regrets):.1f} points"
-        text += " against the best epoch"
-        if len(chosen) > 1:
+        cost = f"{100 * statistics.fmean(regrets):.1f} points" if max(regrets) >= 0.0005 else "nothing"
+        text = f"Choosing the epoch without withheld target labels cost {cost} against the best epoch"
+        if cost != "nothing" and len(chosen) > 1:
             most = f"at most {100 * max(regrets):.1f} ({worst.strategy}, seed {worst.seed})"
             text += f", on average over {len(chosen)} runs; {most}"
         yield "Selection", f"{text}."
