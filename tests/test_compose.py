@@ -124,7 +124,7 @@ def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
         "hydra/launcher=foo": "no such launcher (choices: basic)",
         "lr=1": "unknown key; did you mean optim.lr or pretrain.optim.lr?",
         "engine.early_stop.patienc=3": "unknown key; did you mean engine.early_stop.patience?",
-        "run.zzz=3": "unknown key (keys of run: root, fresh, require, checkpoint_seconds, plots)",
+        "run.zzz=3": "unknown key (keys of run: root, fresh, require, checkpoint_seconds, plots, loggers)",
         "seed=0,1": "several values need -m (tlrun -m ...); a list is [a,b]",
         "dann": "not a setting; settings are written key=value, see tlrun --help",
         "=dann": "'' is no key; settings are written key=value, see tlrun --help",

@@ -53,8 +53,8 @@ usage: tlrun [KEY=VALUE ...]         one run; the same command goes on where it 
        tlrun rank models=A,B,C [KEY=VALUE ...] | sources=A,B,C [KEY=VALUE ...]
                                      which model, or which source, to start from, told before training by granted
                                      target labels (data.target_labels=N|all): --by SCORE, --csv, --json FILE
-       tlrun advise KEY=VALUE...     which strategies are worth trying on a pair, why, what each would cost here, and the
-                                     commands: --quick times nothing, --json FILE
+       tlrun advise KEY=VALUE...     which strategies are worth trying on a pair, why, at what cost, with the commands:
+                                     --quick times nothing, --json FILE
        tlrun predict RUN PATH...     what a finished run says of images, folders, patterns, lists: --output FILE (CSV),
                                      --top K, --domain source; the data of the run need not be there
        tlrun eval RUN [KEY=VALUE ...]

@@ -14,6 +14,7 @@ from tlrun.compose import Request, plan
 from tlrun.config import ExperimentConfig, PairSettings
 from tlrun.data import domain
 from tlrun.data.kept import domain_key, keeping_domains
+from tlrun.resolve import name_choices
 
 CPU = torch.device("cpu")
 DIFFERENT = (
@@ -33,7 +34,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(*overrides: str) -> ExperimentConfig:
-    return plan(Request(overrides)).here[0].settings
+    return name_choices(plan(Request(overrides)).here[0].settings)
 
 
 @pytest.mark.slow
@@ -80,6 +81,7 @@ def test_a_domain_is_read_once_and_only_those_of_one_pair_stay(monkeypatch: pyte
     assert reads(first) == ["source", "target"]
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of values that no setting would have
 def test_what_a_run_makes_of_a_domain_is_no_part_of_its_key_and_all_else_is() -> None:
     plain = config(*TOY).data
     same = {"target_labels": 3, "target_val_labels": 2, "source_label_noise": 0.5, "label_sets": "open",

@@ -413,7 +413,7 @@ def test_plateau_on_a_rule_that_reads_nothing_is_refused_before_the_first_step(
     monkeypatch.setattr(_Plateaus, "metric", metric)
     monkeypatch.setattr(SourceOnly, "phases", _Plateaus.phases)
     monkeypatch.setattr(SourceOnly, "metric", metric, raising=False)
-    monkeypatch.setattr(Engine, "_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr(Engine, "step", lambda *_: pytest.fail("a step was taken"))
     with pytest.raises(ConfigError) as error:
         train(*SETTINGS)
     assert error.value.problems == [f"strategy: phase 'train': {text}"]

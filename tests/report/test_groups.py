@@ -34,10 +34,10 @@ def test_whatever_else_differs_makes_a_group_and_is_named(finished: Finished, tm
     finished("mmd")
     found = groups(tmp_path)
     # What mmd has and dann has not tells nothing that the name does not.
-    keys = ["data.target_labels", "engine.select", "strategy.finetune_share", "strategy.weight"]
+    keys = ["data.target_labels", "strategy.finetune_share", "strategy.weight"]
     assert all(sorted(each.differs) == keys for each in found.values())
     weights = {tuple(each.differs.values()) for each in found.values() if each.strategy == "dann"}
-    assert weights == {("none", "source_val", 0.0, 1.0), ("none", "source_val", 0.0, 0.5), (5, "last", 0.2, 0.5)}
+    assert weights == {("none", 0.0, 1.0), ("none", 0.0, 0.5), (5, 0.2, 0.5)}
 
 
 def test_a_setting_that_differs_between_strategies_is_named_and_what_follows_from_them_is_not(
@@ -120,7 +120,7 @@ def test_a_rule_that_peeks_has_no_reference_among_those_that_do_not_and_the_reve
         for each in groups(tmp_path).values()
         if each.strategy == "dann"
     }
-    assert references == {"source_val": ["ceiling"], "oracle": ["floor"]}
+    assert references == {"last": ["ceiling"], "oracle": ["floor"]}
 
 
 def test_a_source_model_counts_as_the_weights_it_started_from(finished: Finished, tmp_path: Path) -> None:

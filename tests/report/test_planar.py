@@ -116,9 +116,9 @@ def test_the_report_of_toy_runs_has_the_svc_in_its_table_and_all_its_pictures(
 ) -> None:
     assert cli.main(["report", str(root), "--out", str(tmp_path)]) == 0
     out, err = capfd.readouterr()
-    assert "toy_gaussians  SVC, direct transfer       0  2" in out
+    assert "\nSVC, direct transfer       0  2" in out
     pictures = {path.stem.removeprefix("toy_gaussians-") for path in tmp_path.iterdir()}
-    assert pictures == {"curves", "bars", "confusion", "boundary", "tsne"}
+    assert pictures == {"curves", "bars", "confusion", "classes", "reliability", "boundary", "tsne"}
     assert "no picture" not in err
 
 

@@ -26,17 +26,11 @@ def lines(tmp_path: Path) -> tuple[list[Line], Collection]:
 
 
 def sweep(finished: Finished) -> None:
-    runs = []
     for seed, floor, ceiling, dann in ((0, 0.50, 0.90, 0.70), (1, 0.54, 0.94, 0.75)):
-        runs += [finished("source_only", seed=seed, accuracy=floor)]
-        runs += [finished("target_only", seed=seed, accuracy=ceiling, rows_target_labels=100)]
-        runs += [
-            finished(
-                "dann", seed=seed, accuracy=dann, regret=0.01 * seed, warnings=["dead: ..."] * seed, seconds=10.0 + seed
-            )
-        ]
-    for run in runs:
-        run.predictions.unlink()  # of other figures
+        finished("source_only", seed=seed, accuracy=floor)
+        finished("target_only", seed=seed, accuracy=ceiling, rows_target_labels=100)
+        warned = {"regret": 0.01 * seed, "warnings": ["dead: ..."] * seed}
+        finished("dann", seed=seed, accuracy=dann, seconds=10.0 + seed, **warned)
 
 
 def test_a_figure_has_the_sample_standard_deviation() -> None:

@@ -60,7 +60,7 @@ def test_the_same_command_again_trains_nothing_and_shows_the_tables(
     assert out.startswith("Results on the test rows")
     assert err == ""
     for name in RUNS:
-        assert f"\ntoy_gaussians  {name} " in out
+        assert f"\n{name} " in out
 
 
 def test_a_dry_run_lists_every_run_with_what_is_known_of_its_time(
@@ -131,7 +131,7 @@ def test_pictures_are_drawn_once(
     from tlrun.report import plots
 
     drawn: list[Path] = []
-    monkeypatch.setattr(plots, "draw", lambda groups, folder: drawn.append(folder))
+    monkeypatch.setattr(plots, "draw", lambda groups, folder, **_: drawn.append(folder) or [])
     monkeypatch.chdir(compared)
     command = [*(each for each in TOY if each != "--no-plots"), "strategy=mmd", "seeds=1", "--out", str(tmp_path / "p")]
     assert [main(command), main(command)] == [0, 0]

@@ -196,7 +196,7 @@ def _nested(line: Line) -> dict[str, Any]:
         "is_run": line.is_run,
         "select": line.select,
         "figures": {name: asdict(figure) for name, figure in line.figures.items()},
-        "accuracy_interval": line.figures[FIGURE].interval,
+        "accuracy_interval": line.figures[FIGURE].interval if FIGURE in line.figures else None,
         "gap_closed": line.gap_closed,
         "relative_improvement": line.relative_improvement,
         **{of: _verdict(line, of) for of in AGAINST},

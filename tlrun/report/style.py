@@ -107,9 +107,7 @@ def save(figure: Figure, path: Path, *, kinds: Sequence[str] = ("png", "svg")) -
         buffer = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
-        figure.set_layout_engine(
-            "none"
-        )  # the places once found hold for the next kind; finding them takes half the time
+        figure.set_layout_engine("none")  # the places hold for the next kind; finding them takes half the time
         written.append(path.with_name(f"{path.name}.{kind}"))
         files.write_bytes(written[-1], buffer.getvalue())
     return written
@@ -118,10 +116,17 @@ def save(figure: Figure, path: Path, *, kinds: Sequence[str] = ("png", "svg")) -
 def legend_below(
     figure: Figure | SubFigure, handles: Sequence[Any], labels: Sequence[str], *, width: float = WIDTH
 ) -> None:
-    """One legend under all panels, in as many columns as the width in inches has room for."""
+    """One legend under all panels, in as many columns as the width in inches has room for.
+
+    A figure grows by the lines that long labels take beyond their first, so that the panels keep their room.
+    """
+    from matplotlib.figure import Figure
+
     longest = max((len(label) for label in labels), default=1)
     columns = max(1, min(len(labels), int(width / (0.5 + 0.06 * longest))))
     told = [wrapped(label, int((width - 0.5) / 0.06)) for label in labels]
+    if isinstance(figure, Figure):
+        figure.set_figheight(figure.get_figheight() + 0.16 * sum(label.count("\n") for label in told))
     figure.legend(list(handles), told, loc="outside lower center", ncols=columns, markerscale=1.6)
 
 
