@@ -127,25 +127,6 @@ def test_the_stages_of_each_family_of_torchvision_run_as_the_network(arch):
     assert runs_as(made, network, torch.randn(2, 3, size, size))
 
 
-@pytest.mark.slow
-def test_every_network_of_torchvision_is_of_a_family_that_is_tried_here():
-    def family(arch):
-        kind = type(build_free(arch))
-        return kind, arch.partition("_")[0].rstrip("0123456789x") if kind.__name__ == "ResNet" else ""
-
-    # RegNet's constructor needs values where there are none here; the family is tried above.
-    tried = {family(arch) for arch in SMALLEST if not arch.startswith("regnet")}
-    rest = [arch for arch in models().list_models(module=models()) if not arch.startswith("regnet")]
-    assert {family(arch) for arch in rest} <= tried
-
-
-def build_free(arch):
-    """The network without memory for its values."""
-    options = {"init_weights": False} if arch in ("googlenet", "inception_v3") else {}
-    with torch.device("meta"):
-        return models().get_model(arch, weights=None, **options)
-
-
 @pytest.fixture(scope="module")
 def timm():
     import_torchvision()
