@@ -28,6 +28,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glo
 SEARCHES = sorted(path.stem for path in (ROOT / "scripts" / "tuning").glob("*.csv"))
 PAIRS = ("mnist_mnistm", "mnist_usps", "usps_mnist")
 METHODS = ("source_only", "target_only", "dann", "mmd", "deep_coral", "cdan", "mcc")
+LONGER = [name for name in EXPERIMENTS if name.endswith("_long")]
 BY_METHOD = [f"{pair}_{method}" for pair in PAIRS for method in METHODS]
 WITHOUT_TARGET_LABELS = ("information_maximisation", "entropy", "source_val", "last")
 
@@ -85,6 +86,18 @@ def test_every_method_of_a_pair_has_the_budget_network_and_data_of_its_floor(
             assert composed[node] == floor[node], f"{pair}_{method}: {node}"
 
 
+@pytest.mark.parametrize("name", LONGER)
+def test_a_longer_experiment_has_the_budget_network_and_data_of_its_own_floor(
+    name: str, config: Callable[..., ExperimentConfig]
+) -> None:
+    longer = config(f"experiment={name}")
+    assert f"{longer.data.name}_{longer.strategy.name}_long" == name
+    floor, short = (config(f"experiment={longer.data.name}_source_only{end}") for end in ("_long", ""))
+    for node in ("data", "model", "optim", "schedule", "engine", "augment", "pretrain"):
+        assert longer.to_dict()[node] == floor.to_dict()[node], node
+    assert (longer.engine.steps_per_epoch or 0) > (short.engine.steps_per_epoch or 0)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_heading_gives_the_command(name: str) -> None:
     commands = [shlex.split(line)[3] for line in header(name).splitlines() if line.startswith("#   tlrun -m ")]
@@ -93,7 +106,7 @@ def test_a_heading_gives_the_command(name: str) -> None:
     assert fnmatchcase(name, asked)
 
 
-@pytest.mark.parametrize("name", BY_METHOD)
+@pytest.mark.parametrize("name", [*BY_METHOD, *LONGER])
 def test_a_heading_gives_mean_and_deviation_over_three_seeds_or_more_and_what_they_cost(name: str) -> None:
     promised = promise(name)
     assert re.search(r"[\d.]+ minutes a run, .* on 2 cores", header(name))
