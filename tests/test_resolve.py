@@ -248,15 +248,3 @@ def test_automatic_choices_and_their_names_are_one_run(config: Config) -> None:
         )
     )
     assert run_name(automatic) == run_name(spelled)
-
-
-@pytest.mark.parametrize("strategy", [("strategy=deep_coral",), ("strategy=mmd", "strategy.estimate=linear")])
-def test_a_batch_of_one_row_is_refused_where_rows_of_a_domain_are_compared(
-    strategy: tuple[str, ...], config: Config
-) -> None:
-    name = strategy[0].partition("=")[2]
-    assert check(config(*strategy, "engine.batch_size=1")) == [
-        f"engine.batch_size: strategy {name} compares rows of a domain and needs at least 2 in a batch, got 1"
-    ]
-    assert check(config(*strategy, "engine.batch_size=2")) == []
-    assert check(config("strategy=mmd", "engine.batch_size=1")) == []

@@ -61,9 +61,9 @@ class Estimates:
 
 
 def told(seconds: float) -> str:
-    """A duration for people: `40 s`, `12 min`, `3.5 h`."""
+    """A duration for people, a second at least: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(1, seconds):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -26,7 +26,6 @@ def check(config: ExperimentConfig) -> list[str]:
         *_pretrain_problems(config),
         *_rule_problems(config),
         *_balance_problems(config),
-        *_batch_problems(config),
         *_requirement_problems(config),
         *not_installed(config.run.loggers),
     ]
@@ -268,18 +267,6 @@ def _balance_problems(config: ExperimentConfig) -> list[str]:
         for prefix, (engine, optim) in nodes.items()
         if engine.sampling == "balanced" and optim.class_weights != "none"
     ]
-
-
-def _batch_problems(config: ExperimentConfig) -> list[str]:
-    rows, least = config.engine.batch_size, config.strategy.least_rows
-    return (
-        []
-        if rows >= least
-        else [
-            f"engine.batch_size: strategy {config.strategy.name} compares rows of a domain and needs at least {least} in a "
-            f"batch, got {rows}"
-        ]
-    )
 
 
 def _requirement_problems(config: ExperimentConfig) -> list[str]:

@@ -44,11 +44,6 @@ class StrategySettings(Settings):
         return frozenset(domain for domain, need in parts.items() if need == "required")
 
     @property
-    def least_rows(self) -> int:
-        """The fewest rows of each domain in a batch that the method can learn from."""
-        return 1
-
-    @property
     def rules(self) -> tuple[Rule, ...]:
         """The selection rules that the method itself consults, to end a phase."""
         return ()

@@ -20,7 +20,7 @@ from tlrun.compose import Request, settings
 from tlrun.config import ExperimentConfig
 from tlrun.data import domain
 from tlrun.data.domain import DomainPair
-from tlrun.verbs.advise import comparisons, duration, lines
+from tlrun.verbs.advise import comparisons, lines
 
 PAIR = ("data=toy_gaussians", "device=cpu")
 Run = Callable[..., tuple[int, str, str]]
@@ -193,11 +193,3 @@ def test_a_comparison_takes_seeds_for_a_seed_and_quotes_what_the_shell_would_rea
         "tlrun compare --config-dir=mine strategy=mcc data=folders 'data.source.root=my photos' model.bottleneck=64 seeds=3",
     ]
     assert comparisons([("scratch", ())], words, []) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "a second"), (40.4, "40 seconds"), (89, "89 seconds"), (91, "2 minutes"), (5400, "1.5 hours")],
-)
-def test_a_duration_is_as_exact_as_it_can_be(seconds: float, words: str) -> None:
-    assert duration(seconds) == words

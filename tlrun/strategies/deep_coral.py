@@ -23,10 +23,6 @@ class DeepCoral(Strategy):
     class Config(AdaptationSettings):
         match: tuple[Literal["features", "logits"], ...]
 
-        @property
-        def least_rows(self) -> int:
-            return 2
-
         def problems(self) -> list[str]:
             problems = super().problems()
             if not self.match or len(set(self.match)) != len(self.match):

@@ -26,10 +26,6 @@ class Mmd(Strategy):
         bandwidth: Literal["median", "mean"] | Positive
         estimate: Literal["biased", "unbiased", "linear"]
 
-        @property
-        def least_rows(self) -> int:
-            return 1 if self.estimate == "biased" else 2
-
         def problems(self) -> list[str]:
             problems = super().problems()
             if not self.kernels:

@@ -282,20 +282,13 @@ def _recommendation_lines(number: int, each: dict[str, Any], situation: str) -> 
 
 
 def _cost_text(each: dict[str, Any]) -> str:
-    said = f"about {duration(each['seconds'])} for {each['epochs']} epochs on this machine"
+    from tlrun.estimate import told
+
+    said = f"about {told(each['seconds'])} for {each['epochs']} epochs on this machine"
     if each["of_it_encoding_seconds"] > each["seconds"] / 10:
-        said += f", {duration(each['of_it_encoding_seconds'])} of it to encode the rows once, which is kept"
+        said += f", {told(each['of_it_encoding_seconds'])} of it to encode the rows once, which is kept"
     source = each["source_model_seconds"]
-    return said + (f", and {duration(source)} for the source model, once" if source is not None else "")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them, no more exact than a few timed steps allow."""
-    if seconds < 1.5:
-        return "a second"
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
+    return said + (f", and {told(source)} for the source model, once" if source is not None else "")
 
 
 def _sentence(text: str) -> str:
