@@ -157,7 +157,7 @@ def test_pictures_without_labels_and_source_are_refused(advise: Run, photos: Pat
         ),
         (("--rows", "9"), "tlrun advise: --rows: must be at least 10, got 9"),
         (("--rows", "many"), "tlrun advise: argument --rows: invalid int value: 'many'"),
-        (("--fast",), "tlrun advise: unrecognized arguments: --fast"),
+        (("--fast",), "advise: --fast: no such option; see tlrun advise --help"),
         (("seed=0,1",), "seed=0,1: several values need -m (tlrun -m ...); a list is [a,b]"),
         (("--config-dir", "nowhere"), "--config-dir nowhere: no such folder"),
         (

@@ -156,7 +156,7 @@ def test_rules_of_thumb_are_named_as_such() -> None:
         (("a", "b"), "tlrun distance: name one RUN, or settings; got a b\n"),
         ((*PAIR, "--rows", "9"), "tlrun distance: --rows: must be at least 10, got 9\n"),
         ((*PAIR, "--split", "all"), "tlrun distance: argument --split: invalid choice: 'all'"),
-        ((*PAIR, "--spit", "test"), "tlrun distance: unrecognized arguments: --spit\n"),
+        ((*PAIR, "--spit", "test"), "distance: --spit: no such option; see tlrun distance --help\n"),
         (
             (*PAIR, "data.source_rows=5"),
             "distance: needs 10 train rows of each domain, got 5 of the source and 180 of ",

@@ -6,6 +6,7 @@ A module is imported when its verb is called, and imports what it needs itself; 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from tlrun.config import ConfigError
@@ -30,6 +31,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}")
+
+    def parse_with_settings(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """The options, and all else in its order: settings, and what a verb takes beside them. Raises ConfigError."""
+        options, rest = self.parse_known_intermixed_args(arguments)
+        if unknown := [text for text in rest if text.startswith("-")]:
+            verb = self.prog.removeprefix("tlrun ")
+            raise ConfigError([f"{verb}: {text}: no such option; see {self.prog} --help" for text in unknown])
+        return options, rest
 
 
 def at_least_one(text: str) -> int:

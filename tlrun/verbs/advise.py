@@ -52,11 +52,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="leave out what it would cost: time no step")
     parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the page")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
-    asked, rest = parser.parse_known_intermixed_args(arguments)
+    asked, rest = parser.parse_with_settings(arguments)
     if asked.rows < LEAST_ROWS:
         raise ConfigError(f"tlrun advise: --rows: must be at least {LEAST_ROWS}, got {asked.rows}")
-    if unknown := [text for text in rest if text.startswith("-")]:
-        raise ConfigError(f"tlrun advise: unrecognized arguments: {' '.join(unknown)}")
     if chosen := [text for text in rest if _key(text).partition(".")[0] in ("strategy", "experiment")]:
         raise ConfigError(f"tlrun advise: {' '.join(chosen)}: which strategy to take is the question; leave it out")
     try:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlrun.config import ConfigError
 from tlrun.verbs import Parser
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="for the pictures (report/)")
     parser.add_argument("--no-plots", action="store_true", help="tables alone")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
-    chosen, overrides = parser.parse_known_args(arguments)
-    problems = [f"compare: {text}: no such option; see tlrun compare --help" for text in overrides if text[:1] == "-"]
-    if problems:
-        raise ConfigError(problems)
+    chosen, overrides = parser.parse_with_settings(arguments)
     from tlrun.comparison import plan_comparison, read_asked
 
     comparison = plan_comparison(read_asked(overrides, config_dir=chosen.config_dir))

@@ -58,11 +58,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), help="of which split (train; of a RUN test)")
     parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the table")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
-    asked, rest = parser.parse_known_intermixed_args(arguments)
+    asked, rest = parser.parse_with_settings(arguments)
     if asked.rows < 10:
         raise ConfigError(f"tlrun distance: --rows: must be at least 10, got {asked.rows}")
-    if unknown := [text for text in rest if text.startswith("-")]:
-        raise ConfigError(f"tlrun distance: unrecognized arguments: {' '.join(unknown)}")
     runs = [text for text in rest if "=" not in text and not text.startswith("~")]
     if runs and len(rest) > 1:
         raise ConfigError(f"tlrun distance: name one RUN, or settings; got {' '.join(rest)}")

@@ -41,10 +41,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="DIR", help="a folder for all figures and predictions")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     add_machine(parser)
-    asked, overrides = parser.parse_known_intermixed_args(arguments)
+    asked, overrides = parser.parse_with_settings(arguments)
     splits = _splits(asked.split)
-    if unknown := [text for text in overrides if text.startswith("-")]:
-        raise ConfigError(f"eval: {unknown[0]}: no such option; see tlrun eval --help")
     if asked.output is not None:
         _check_output(asked.output)
     from tlrun import predictions

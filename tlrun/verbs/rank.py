@@ -95,9 +95,7 @@ def _asked(arguments: list[str]) -> Asked:
     parser.add_argument("--csv", metavar="FILE", help="the table as CSV; - prints it in place of the table")
     parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the table")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
-    options, rest = parser.parse_known_intermixed_args(arguments)
-    if wrong := [text for text in rest if text.startswith("-")]:
-        raise ConfigError(f"rank: {wrong[0]}: no such option; see tlrun rank --help")
+    options, rest = parser.parse_with_settings(arguments)
     if options.csv == options.json == "-":
         raise ConfigError("rank: --csv and --json cannot both go to standard output")
     given = {text.partition("=")[0]: text.partition("=")[2] for text in rest if text.partition("=")[0] in AXES}
