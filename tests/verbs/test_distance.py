@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.engine.runs import TOY
-from tlrun import experiment
 from tlrun.cli import main
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import load_pair
@@ -35,16 +34,6 @@ def distance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         return code, said.out, said.err
 
     return run
-
-
-@pytest.fixture
-def run_of(config: Callable[..., ExperimentConfig], tmp_path: Path) -> Callable[..., RunFolder]:
-    def train(*overrides: str) -> RunFolder:
-        asked = config(*TOY, *overrides)
-        asked = asked.model_copy(update={"run": asked.run.model_copy(update={"root": str(tmp_path / "runs")})})
-        return RunFolder(experiment.run(asked, command="a test").folder)
-
-    return train
 
 
 def spaces(text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.engine.runs import TOY
-from tlrun import experiment, ranking
+from tlrun import ranking
 from tlrun.cli import main
 from tlrun.config import ExperimentConfig
 from tlrun.data import encoded
@@ -44,16 +44,6 @@ def rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         return code, said.out, said.err
 
     return run
-
-
-@pytest.fixture
-def run_of(config: Callable[..., ExperimentConfig], tmp_path: Path) -> Callable[..., RunFolder]:
-    def train(*overrides: str) -> RunFolder:
-        asked = config(*TOY, *overrides)
-        asked = asked.model_copy(update={"run": asked.run.model_copy(update={"root": str(tmp_path / "runs")})})
-        return RunFolder(experiment.run(asked, command="a test").folder)
-
-    return train
 
 
 def silent(*_: object) -> None:
