@@ -16,13 +16,13 @@ from statistics import mean
 
 from sklearn.linear_model import LogisticRegression
 
-from tlrun.compose import Request, settings
+from tlrun.compose.plan import Request, settings
+from tlrun.compose.resolve import name_choices, name_machine
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import Part, load_pair
 from tlrun.engine.encoding import Encoding
 from tlrun.engine.freezing import set_learning
 from tlrun.experiment import build_engine, run
-from tlrun.resolve import name_choices, name_machine
 from tlrun.run import RunFolder
 
 PAIRS = ("amazon_webcam", "amazon_dslr", "dslr_webcam", "webcam_dslr", "dslr_amazon", "webcam_amazon")

@@ -15,7 +15,7 @@ import torch
 from tlrun import build
 from tlrun.build import component_class, component_names, leaf, settings_class, typed
 from tlrun.config import ConfigError, ExperimentConfig, Settings, StrategySettings
-from tlrun.settings_source import read_settings
+from tlrun.config.settings_source import read_settings
 from tlrun.strategies.base import Strategy
 
 METHOD = """
@@ -240,7 +240,7 @@ def test_settings_read_from_the_source_are_those_of_the_class(group: build.Group
 
 def test_typing_the_default_experiment_loads_no_torch(values: dict[str, Any]) -> None:
     script = (
-        "import sys; from tlrun.build import typed; from tlrun.resolve import check\n"
+        "import sys; from tlrun.build import typed; from tlrun.compose.resolve import check\n"
         f"check(typed({values!r})); assert not set(sys.modules) & {{'torch', 'albumentations', 'pandas'}}"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tlrun import cli, experiment, rehearsal
-from tlrun.compose import Request, plan
+from tlrun.compose.plan import Request, plan
 from tlrun.config import RULES, ConfigError, ExperimentConfig
 from tlrun.experiment import Outcome
 from tlrun.files import RunError

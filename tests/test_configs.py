@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from tests.conftest import composed
 from tlrun.build import component_names, settings_class, typed
-from tlrun.compose import Request, plan
+from tlrun.compose.plan import Request, plan
 from tlrun.config import ConfigError, ExperimentConfig, Settings
 from tlrun.listing import heading
 

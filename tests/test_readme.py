@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tlrun.cli import main
-from tlrun.compose import Request, plan
+from tlrun.compose.plan import Request, plan
 from tlrun.data import domain
 from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.split_domain import SplitDomain, split_domain

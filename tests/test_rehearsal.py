@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tlrun import cli, experiment, rehearsal
-from tlrun.compose import Request, plan
+from tlrun.compose.plan import Request, plan
 from tlrun.config import ExperimentConfig
 from tlrun.files import RunError
 

@@ -27,8 +27,8 @@ from tlrun.config import (
     Settings,
     StrategySettings,
 )
-from tlrun.error_text import MISSING, did_you_mean, error_lines, shown, unknown
-from tlrun.settings_source import has_component, read_settings
+from tlrun.config.error_text import MISSING, did_you_mean, error_lines, shown, unknown
+from tlrun.config.settings_source import has_component, read_settings
 
 Group = Literal["strategy", "domain", "model", "schedule"]
 Leaf = Literal["optim", "albumentations"]

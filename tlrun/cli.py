@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tlrun import listing
 from tlrun.config import ConfigError
-from tlrun.error_text import did_you_mean
+from tlrun.config.error_text import did_you_mean
 from tlrun.files import RunError
 from tlrun.session import DONE, FAILED, WRONG, carry_out, say, under_hydra
 from tlrun.verbs import VERBS, Parser
@@ -69,7 +69,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     """Checks everything, then runs everything. Raises ConfigError before the first run starts."""
-    from tlrun.compose import Request, plan
+    from tlrun.compose.plan import Request, plan
 
     options, problems = _parse(arguments)
     request = Request(

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from tlrun.build import typed_pair
-from tlrun.compose import Request, composed
+from tlrun.compose.plan import Request, composed
 from tlrun.config import ConfigError, PairSettings
 from tlrun.data.domain import Part, load_domain, load_pair, roles_of
 from tlrun.data.labels import renumbered

@@ -13,20 +13,20 @@ from typing import Any, Literal
 import torch
 
 from tlrun.build import component_class
+from tlrun.compose.inputs import departures, run_card
+from tlrun.compose.requirement import check_answerable, parse_requirement
+from tlrun.compose.resolve import name_choices, name_machine, pretrain_config
 from tlrun.config import ExperimentConfig
-from tlrun.data.augmentation import check_augmentation
+from tlrun.data.augment.augmentation import check_augmentation
 from tlrun.data.domain import DomainPair, load_pair
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
 from tlrun.files import RunError
-from tlrun.inputs import departures, run_card
 from tlrun.loggers.logs import complete_logs, open_logs
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
-from tlrun.requirement import check_answerable, parse_requirement
-from tlrun.resolve import name_choices, name_machine, pretrain_config
 from tlrun.run import RunFolder, environment
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 from tlrun.config import RULES, ConfigError
-from tlrun.error_text import unknown
+from tlrun.config.error_text import unknown
 
 GROUPS = {
     "domains": "domain",

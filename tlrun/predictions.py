@@ -10,10 +10,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tlrun.data.image_paths import Named
-from tlrun.data.images import BadImage
+from tlrun.data.files.image_paths import Named
+from tlrun.data.files.images import BadImage
+from tlrun.data.files.row_reader import RowReader
 from tlrun.data.number_rows import BadRow, number_rows
-from tlrun.data.row_reader import RowReader
 from tlrun.data.split_domain import Role
 from tlrun.trained import Trained
 

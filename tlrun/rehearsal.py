@@ -7,11 +7,11 @@ import json
 import logging
 from collections.abc import Sequence
 
+from tlrun.compose.resolve import name_choices, name_machine, pretrain_config
 from tlrun.config import ConfigError, ExperimentConfig
-from tlrun.data.augmentation import check_augmentation
+from tlrun.data.augment.augmentation import check_augmentation
 from tlrun.data.domain import DomainPair, load_pair
 from tlrun.experiment import build_engine, untrained
-from tlrun.resolve import name_choices, name_machine, pretrain_config
 from tlrun.run import RunFolder
 
 log = logging.getLogger(__name__)

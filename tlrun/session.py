@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import listing
 from tlrun.config import ConfigError
-from tlrun.data.kept import keeping_domains
+from tlrun.data.cache.kept import keeping_domains
 from tlrun.files import RunError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from tlrun.compose import Plan
+    from tlrun.compose.plan import Plan
     from tlrun.config import ExperimentConfig
     from tlrun.experiment import Outcome
 
@@ -73,7 +73,7 @@ def _check_runs(planned: Plan) -> None:
     """Tells before a sweep starts what only the data, the device or the weights show. Raises ConfigError."""
     if len(planned.here) < 2:
         return
-    from tlrun.compose import located
+    from tlrun.compose.plan import located
     from tlrun.rehearsal import rehearse
 
     found: dict[str, list[str]] = {}
@@ -89,7 +89,7 @@ def under_hydra(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Runs `hydra.main` on these arguments. What it refuses it prints, and raises SystemExit."""
     import hydra
 
-    from tlrun.compose import version_base
+    from tlrun.compose.plan import version_base
 
     wrapped = hydra.main(config_path=str(listing.config_folder()), config_name="train", **version_base())(job)
     before = sys.argv
@@ -141,7 +141,7 @@ class Session:
         """
         from hydra.core.hydra_config import HydraConfig
 
-        from tlrun.override_text import as_typed
+        from tlrun.compose.override_text import as_typed
 
         node = HydraConfig.get()
         overrides = [as_typed(override) for override in node.overrides.task]
@@ -181,7 +181,7 @@ Attempted = tuple["Outcome | None", int, str]
 def _attempt_composed(config: DictConfig, command: str) -> Attempted:
     """One run of what Hydra composed."""
     from tlrun.build import typed
-    from tlrun.compose import resolved
+    from tlrun.compose.plan import resolved
 
     try:
         settings = typed(resolved(config))

@@ -13,8 +13,8 @@ from torch import Tensor
 from tlrun.batch import Examples, Output, Task
 from tlrun.build import component_class, typed
 from tlrun.config import ConfigError, ExperimentConfig
+from tlrun.data.augment.evaluation_views import views_of
 from tlrun.data.domain import DomainPair, Part, load_pair
-from tlrun.data.evaluation_views import views_of
 from tlrun.data.split_domain import Role
 from tlrun.data.streams import evaluation_batches
 from tlrun.data.transforms import Shape, Statistics, to_batch

@@ -17,9 +17,9 @@ from statistics import median
 
 import torch
 
-from tlrun.compose import Request, settings
-from tlrun.data.augmentation import Augmentation
-from tlrun.data.mixing import draw_mixture
+from tlrun.compose.plan import Request, settings
+from tlrun.data.augment.augmentation import Augmentation
+from tlrun.data.augment.mixing import draw_mixture
 from tlrun.data.splits import row_keys
 from tlrun.data.transforms import Statistics, to_batch
 

@@ -23,7 +23,8 @@ import torch
 from table import at_least, plain, show
 from torch import Tensor, nn
 
-from tlrun.compose import Request, settings
+from tlrun.compose.plan import Request, settings
+from tlrun.compose.resolve import name_choices, name_machine
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import load_pair
 from tlrun.data.streams import evaluation_batches
@@ -31,7 +32,6 @@ from tlrun.engine.runtime import Runtime
 from tlrun.experiment import run
 from tlrun.models.transfer import TransferModel, build_model
 from tlrun.models.zoo import load_weights
-from tlrun.resolve import name_choices, name_machine
 
 EPOCHS = 20
 BATCH = 128

@@ -142,9 +142,9 @@ def compose(settings: list[str]) -> Any:
     from omegaconf import OmegaConf
 
     from tlrun.build import typed
-    from tlrun.compose import version_base
+    from tlrun.compose.plan import version_base
+    from tlrun.compose.resolve import name_choices
     from tlrun.listing import config_folder
-    from tlrun.resolve import name_choices
 
     with hydra.initialize_config_dir(str(config_folder()), **version_base()):
         composed = hydra.compose("train", overrides=settings)
@@ -154,10 +154,10 @@ def compose(settings: list[str]) -> Any:
 def prepare(settings: list[str]) -> tuple[Any, Any, Any, Any]:
     """Config, pair, strategy and runtime as a run has them before its first step."""
     from tlrun.build import component_class
+    from tlrun.compose.resolve import name_machine
     from tlrun.data.domain import load_pair
     from tlrun.engine.runtime import Runtime, seed_everything
     from tlrun.models.transfer import build_model
-    from tlrun.resolve import name_machine
 
     config, device = name_machine(compose(settings))
     pair = load_pair(config.data, seed=config.seed, device=device)

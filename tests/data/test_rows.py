@@ -19,8 +19,8 @@ from tlrun.config import ConfigError, PairSettings
 from tlrun.data.datasets.base import DomainData, Places
 from tlrun.data.datasets.folder import Folder
 from tlrun.data.domain import DomainPair, make_pair
-from tlrun.data.images import read_image
-from tlrun.data.reading import in_order
+from tlrun.data.files.images import read_image
+from tlrun.data.files.reading import in_order
 from tlrun.data.rows import FileRows, Held
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.data.transforms import crop_centre, measure, to_batch

@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tlrun.augment_settings import MixSettings
 from tlrun.batch import Encoded, Examples
-from tlrun.config import AugmentSettings, ConfigError, PairSettings
+from tlrun.config import AugmentSettings, ConfigError, MixSettings, PairSettings
+from tlrun.data.augment.mixing import draw_mixture
 from tlrun.data.datasets.base import DomainData
 from tlrun.data.domain import DomainPair, Part, make_pair
-from tlrun.data.mixing import draw_mixture
 from tlrun.data.rows import Held
 from tlrun.data.splits import hash64
 from tlrun.data.streams import Stream, evaluation_batches

@@ -12,9 +12,9 @@ import torch
 
 from tests.engine.runs import DIGITS, differences
 from tlrun.config import ConfigError
-from tlrun.data import encoded
-from tlrun.data.encoded import encoded_rows
-from tlrun.data.housekeeping import entries
+from tlrun.data.cache import encoded
+from tlrun.data.cache.encoded import encoded_rows
+from tlrun.data.cache.housekeeping import entries
 from tlrun.engine.encoding import Encoding
 from tlrun.models.transfer import TransferModel
 from tlrun.run import RunFolder

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from tests.engine.runs import DIGITS, SAVING, TOY, differences, model_bits, rows
 from tlrun.batch import Batch, Inputs, Losses, Output, Progress
+from tlrun.compose.resolve import name_choices, pretrain_config
 from tlrun.config import ConfigError, ExperimentConfig, Rule
 from tlrun.data.domain import DomainPair, load_pair
 from tlrun.engine import engine
 from tlrun.engine.evaluate import Evaluation, Evaluator
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.selection import SCORES, Evidence
-from tlrun.resolve import name_choices, pretrain_config
 from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, RunFolder, load_checkpoint, run_name, unknown_files
 from tlrun.strategies.base import Strategy
 from tlrun.strategies.dann import Dann

@@ -22,6 +22,7 @@ from tests.engine.children import Child, Hold, full_disk
 from tests.engine.runs import TOY, differences
 from tlrun import experiment
 from tlrun.batch import Batch, Losses, Progress
+from tlrun.compose.resolve import name_choices, pretrain_config
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.datasets.toy_gaussians import ToyGaussians
@@ -29,7 +30,6 @@ from tlrun.data.domain import DomainPair, load_pair
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.engine import Engine
 from tlrun.engine.selection import Best
-from tlrun.resolve import name_choices, pretrain_config
 from tlrun.run import RunError, RunFolder, unknown_files
 from tlrun.strategies.base import Phase, Plateau, Strategy
 from tlrun.strategies.mmd import Mmd

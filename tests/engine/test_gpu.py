@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.engine.runs import DIGITS, TOY
 from tlrun.batch import Encoded, Examples, Progress
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ExperimentConfig
 from tlrun.engine.engine import Engine
-from tlrun.resolve import name_choices
 from tlrun.run import RunFolder, load_checkpoint
 from tlrun.strategies.base import Strategy
 from tlrun.strategies.dann import Dann

@@ -13,9 +13,9 @@ import pytest
 
 from tests.engine.children import INTERRUPTED, Child, Hold
 from tests.engine.runs import SAVING, TOY, differences
+from tlrun.compose.resolve import name_choices, pretrain_config
 from tlrun.config import ExperimentConfig
 from tlrun.engine.interrupt import Interrupts
-from tlrun.resolve import name_choices, pretrain_config
 from tlrun.run import RunFolder, load_checkpoint, unknown_files
 from tlrun.strategies.base import Strategy
 

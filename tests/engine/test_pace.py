@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.engine.runs import TOY
+from tlrun.compose.resolve import name_choices, name_machine
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import load_pair
 from tlrun.engine import pace as module
@@ -17,7 +18,6 @@ from tlrun.engine.engine import Engine
 from tlrun.engine.pace import TIMED, WARM_UP, pace
 from tlrun.experiment import build_engine, untrained
 from tlrun.listing import config_folder, headings
-from tlrun.resolve import name_choices, name_machine
 from tlrun.run import EVALUATION_PARTS, RunFolder
 
 

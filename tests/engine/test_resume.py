@@ -18,10 +18,10 @@ import torch
 from tests.engine.children import Child, Moment, die_at_write, wait_for
 from tests.engine.runs import DIGITS, SAVING, TOY, differences, rows
 from tlrun import experiment
+from tlrun.compose.resolve import name_choices, pretrain_config
 from tlrun.config import ExperimentConfig
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.evaluate import Evaluation
-from tlrun.resolve import name_choices, pretrain_config
 from tlrun.run import RunFolder, load_checkpoint
 from tlrun.strategies.base import Strategy
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from tests.engine.runs import DIGITS, TOY, differences, rows
 from tlrun.batch import Batch, Examples, Output
+from tlrun.compose.resolve import check, name_choices
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.data.domain import load_pair
 from tlrun.engine.balance import class_weights
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import mean_output
 from tlrun.layers.ema import warmed_up
-from tlrun.resolve import check, name_choices
 from tlrun.run import RunFolder, load_checkpoint, run_name
 from tlrun.strategies.base import Strategy
 from tlrun.trained import load_run_pair, load_trained

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.runs import TOY
+from tlrun.compose.resolve import check, name_choices
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.report.report import report
-from tlrun.resolve import check, name_choices
 from tlrun.run import RunFolder, unknown_files
 
 Train = Callable[..., RunFolder]

@@ -11,13 +11,13 @@ import torch
 
 from tests.engine.runs import TOY
 from tlrun.batch import Output
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import load_pair
 from tlrun.engine.evaluate import Evaluator
 from tlrun.engine.validation import MMD_ROWS, ROWS, Sample, Validation, chosen, validate
 from tlrun.experiment import build_engine
 from tlrun.losses.mmd import mmd
-from tlrun.resolve import name_choices
 from tlrun.run import RunFolder
 
 CPU = torch.device("cpu")

@@ -18,12 +18,12 @@ from tests.engine.runs import SAVING, TOY, rows
 from tests.loggers.readers import READERS
 from tlrun import experiment
 from tlrun.cli import main
+from tlrun.compose.resolve import check, name_choices, name_machine
 from tlrun.config import ExperimentConfig
 from tlrun.experiment import run
 from tlrun.loggers import logs
 from tlrun.loggers.base import PACKAGES, Logger, figures, not_installed
 from tlrun.loggers.mlflow import without_password
-from tlrun.resolve import check, name_choices, name_machine
 from tlrun.run import RunError, RunFolder, digest
 
 Describe = Callable[..., ExperimentConfig]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tlrun.config import ConfigError
-from tlrun.data.images import read_image
+from tlrun.data.files.images import read_image
 from tlrun.models import efficientnet_lite0, zoo
 from tlrun.models.vision import import_torchvision
 

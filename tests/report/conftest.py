@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ExperimentConfig
-from tlrun.resolve import name_choices
 from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, Prediction, RunFolder, digest
 
 DIGITS = ("data=mnist_usps", "engine.precision=fp32")

@@ -14,13 +14,13 @@ from PIL import Image
 from tests.engine.runs import DIGITS
 from tests.report.conftest import Finished, write_predictions
 from tests.report.test_plots import overlapping
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import load_pair
 from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.changed_rows import ChangedRow, changed_picture, changed_rows, is_of_images
 from tlrun.report.collect import Run, collect
-from tlrun.resolve import name_choices
 from tlrun.run import Prediction, RunFolder
 
 Pair = Callable[..., tuple[Run, Run]]

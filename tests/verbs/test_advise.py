@@ -16,7 +16,7 @@ from tests import trained_runs
 from tests.engine.runs import TOY
 from tlrun import experiment
 from tlrun.cli import main
-from tlrun.compose import Request, settings
+from tlrun.compose.plan import Request, settings
 from tlrun.config import ExperimentConfig
 from tlrun.data import domain
 from tlrun.data.domain import DomainPair

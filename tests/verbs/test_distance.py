@@ -12,11 +12,11 @@ import torch
 
 from tests.engine.runs import TOY
 from tlrun.cli import main
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ExperimentConfig
 from tlrun.data.domain import load_pair
-from tlrun.resolve import name_choices
+from tlrun.evidence.spaces import choose_parts, raw_inputs
 from tlrun.run import RunFolder
-from tlrun.spaces import choose_parts, raw_inputs
 from tlrun.verbs.distance import rules_of_thumb
 
 PAIR = ("data=toy_gaussians", "device=cpu")

@@ -277,8 +277,8 @@ def test_pixels_are_held_of_a_few_batches_alone(
     photo: RunFolder, predict: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How far reading is ahead of the model, over 400 paths that are links to one image."""
-    from tlrun.data import row_reader
-    from tlrun.data.image_paths import Named
+    from tlrun.data.files import row_reader
+    from tlrun.data.files.image_paths import Named
     from tlrun.predictions import predict_images
 
     begun, done, furthest = 0, 0, 0

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from tests.engine.runs import TOY
-from tlrun import ranking
 from tlrun.cli import main
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ExperimentConfig
-from tlrun.data import encoded
+from tlrun.data.cache import encoded
 from tlrun.data.domain import load_pair
+from tlrun.evidence import ranking
+from tlrun.evidence.ranking import Candidate, ordered, places
 from tlrun.metrics.transferability import SCORES, leep, logme
-from tlrun.ranking import Candidate, ordered, places
-from tlrun.resolve import name_choices
 from tlrun.run import RunFolder
 from tlrun.strategies.base import Strategy
 from tlrun.trained import load_trained

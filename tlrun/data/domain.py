@@ -15,10 +15,10 @@ from torch import Tensor
 from tlrun.batch import Task
 from tlrun.build import component_class
 from tlrun.config import ConfigError, FileDomainSettings, PairSettings
+from tlrun.data.cache.kept import domain_key, forget_all_but, kept_domain
 from tlrun.data.card import Treatment, fingerprint_pair, pair_card
 from tlrun.data.datasets.base import Domain, DomainData, Places
 from tlrun.data.datasets.base import find_places as find_places
-from tlrun.data.kept import domain_key, forget_all_but, kept_domain
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
 from tlrun.data.measured import figures_used, measured
 from tlrun.data.rows import RowStore

@@ -9,7 +9,7 @@ import numpy as np
 import PIL
 
 from tlrun.config import ConfigError, PairSettings
-from tlrun.data.cache import Arrays, cached_arrays
+from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import find_places
 from tlrun.data.opened import file_reading
 from tlrun.data.split_domain import Role, SplitDomain

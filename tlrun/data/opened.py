@@ -10,9 +10,9 @@ import PIL
 from numpy.typing import NDArray
 
 from tlrun.config import ConfigError, PairSettings
+from tlrun.data.cache.decoded import decoded_rows
 from tlrun.data.datasets.base import Rows, find_places
-from tlrun.data.decoded import decoded_rows
-from tlrun.data.image_files import (
+from tlrun.data.files.image_files import (
     Listing,
     check_present,
     describe_kinds,
@@ -22,7 +22,7 @@ from tlrun.data.image_files import (
     name_bad,
     sound_files,
 )
-from tlrun.data.images import ImageFiles
+from tlrun.data.files.images import ImageFiles
 from tlrun.data.rows import FileRows, Held, Reading, RowStore
 from tlrun.data.splits import SAMPLE, RowNumbers
 from tlrun.data.transforms import fit

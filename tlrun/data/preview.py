@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlrun.config import ExperimentConfig
-from tlrun.data.augmentation import pipelines
+from tlrun.data.augment.augmentation import pipelines
+from tlrun.data.augment.mixing import draw_mixture
 from tlrun.data.datasets.base import DomainData, Rows
 from tlrun.data.domain import DomainPair, Part, load_domain, make_pair, roles_of
-from tlrun.data.images import BadImage, ImageFiles, read_thumbnail
-from tlrun.data.mixing import draw_mixture
+from tlrun.data.files.images import BadImage, ImageFiles, read_thumbnail
 from tlrun.data.rows import bad_image_error
 from tlrun.data.split_domain import Role
 from tlrun.data.splits import hash64, row_keys

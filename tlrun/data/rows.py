@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlrun.data.images import BadImage, Channels, Fit, ImageFiles, Interpolation, read_image
-from tlrun.data.reading import reading_pool
+from tlrun.data.files.images import BadImage, Channels, Fit, ImageFiles, Interpolation, read_image
+from tlrun.data.files.reading import reading_pool
 from tlrun.files import RunError
 
 CPU = torch.device("cpu")

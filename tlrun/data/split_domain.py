@@ -12,7 +12,7 @@ import torch
 
 from tlrun.config import ConfigError, PairSettings
 from tlrun.data.datasets.base import DomainData, Rows
-from tlrun.data.images import ImageFiles
+from tlrun.data.files.images import ImageFiles
 from tlrun.data.opened import Opened, open_rows
 from tlrun.data.rows import RowStore
 from tlrun.data.splits import Labels, RowNumbers, carve, class_counts, take_subset

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from tlrun.batch import Encoded, Examples, Inputs
 from tlrun.config import AugmentSettings, ViewSettings
-from tlrun.data.augmentation import Augmentation, pipelines
+from tlrun.data.augment.augmentation import Augmentation, pipelines
+from tlrun.data.augment.evaluation_views import check_views, views_of
+from tlrun.data.augment.mixing import Mixture, draw_mixture
 from tlrun.data.domain import Part
-from tlrun.data.evaluation_views import check_views, views_of
-from tlrun.data.mixing import Mixture, draw_mixture
 from tlrun.data.order import Balanced, Shuffled, generator
 from tlrun.data.rows import AHEAD, RowStore
 from tlrun.data.splits import hash64, row_keys

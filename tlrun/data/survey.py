@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlrun.data.image_files import progress
-from tlrun.data.images import BadImage, image_size
-from tlrun.data.reading import in_order
+from tlrun.data.files.image_files import progress
+from tlrun.data.files.images import BadImage, image_size
+from tlrun.data.files.reading import in_order
 from tlrun.data.rows import FileRows, Reading, RowStore
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tlrun.data.colour import LUMA
-from tlrun.data.geometry import crop_centre
+from tlrun.data.augment.colour import LUMA
+from tlrun.data.augment.geometry import crop_centre
 from tlrun.data.rows import RowStore
 from tlrun.data.splits import sample
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tlrun.batch import Examples
 from tlrun.config import AugmentSettings, ConfigError, ExperimentConfig, ModelSettings
-from tlrun.data.augmentation import pipelines
+from tlrun.data.augment.augmentation import pipelines
+from tlrun.data.cache.encoded import RECIPE, encoded_rows, rows_key
+from tlrun.data.cache.housekeeping import keep_below
 from tlrun.data.domain import DomainPair, Part, find_places
-from tlrun.data.encoded import RECIPE, encoded_rows, rows_key
-from tlrun.data.housekeeping import keep_below
 from tlrun.data.rows import Held
 from tlrun.data.streams import augmented_batches, evaluation_batches
 from tlrun.engine.freezing import first_learning_stage

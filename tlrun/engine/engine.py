@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tlrun.batch import Batch, Examples, Output, Progress
 from tlrun.config import ExperimentConfig, Rule, ViewSettings
+from tlrun.data.augment.evaluation_views import check_views
 from tlrun.data.domain import DomainPair, Part
-from tlrun.data.evaluation_views import check_views
 from tlrun.data.streams import Stream, evaluation_batches
 from tlrun.engine.balance import class_weights
 from tlrun.engine.checkpoint import Checkpoints

@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from tlrun.batch import Output, Task
+from tlrun.data.augment.evaluation_views import num_views
 from tlrun.data.domain import Part
-from tlrun.data.evaluation_views import num_views
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import Evaluation
 from tlrun.metrics.classification import SplitMetrics

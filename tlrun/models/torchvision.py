@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from tlrun.config import ConfigError, InputSpec, ModelSettings
-from tlrun.error_text import unknown
+from tlrun.config.error_text import unknown
 from tlrun.models.library import (
     fetch_from_hub,
     hub_cache,

@@ -149,7 +149,7 @@ def _config(run: Run) -> ExperimentConfig:
 
 
 def _thumbnail(path: str) -> NDArray[np.uint8]:
-    from tlrun.data.images import BadImage, read_thumbnail
+    from tlrun.data.files.images import BadImage, read_thumbnail
 
     try:
         return read_thumbnail(path, side=THUMBNAIL)

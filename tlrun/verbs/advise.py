@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import files
 from tlrun.config import ConfigError
-from tlrun.findings import LIKELY, UNLIKELY
+from tlrun.evidence.findings import LIKELY, UNLIKELY
 from tlrun.verbs import Parser
 
 if TYPE_CHECKING:
-    from tlrun.advice import Recommendation
     from tlrun.config import ExperimentConfig
     from tlrun.data.domain import DomainPair
+    from tlrun.evidence.advice import Recommendation
 
 FORMAT = 1
 LEAST_ROWS = 10
@@ -70,9 +70,9 @@ def main(arguments: list[str]) -> int:
 
 def _content(overrides: Sequence[str], asked: Any) -> dict[str, Any]:
     """Everything that was found and is advised, as plain values."""
-    from tlrun.advice import advise
     from tlrun.data.domain import load_pair
-    from tlrun.probing import find, named_for_probing, start_of
+    from tlrun.evidence.advice import advise
+    from tlrun.evidence.probing import find, named_for_probing, start_of
 
     config = _settings(overrides, asked.config_dir)
     start = start_of(config)
@@ -102,7 +102,7 @@ def _content(overrides: Sequence[str], asked: Any) -> dict[str, Any]:
 def _settings(overrides: Sequence[str], config_dir: str | None) -> ExperimentConfig:
     """The settings with a strategy that needs nothing beyond the domains there are, typed; none is trained."""
     from tlrun.build import typed
-    from tlrun.compose import Request, composed
+    from tlrun.compose.plan import Request, composed
 
     for strategy in ("source_only", "scratch"):
         config = typed(composed(Request((*overrides, f"strategy={strategy}"), config_dir=config_dir)))
@@ -115,7 +115,7 @@ def _tried(
     recommendation: Recommendation, overrides: Sequence[str], origin: Sequence[str], pair: DomainPair | None
 ) -> dict[str, Any]:
     """A recommendation as plain values, with its command and, given the pair, its cost; or what makes it impossible."""
-    from tlrun.compose import Request, settings
+    from tlrun.compose.plan import Request, settings
 
     words = command(recommendation, overrides)
     content = {**asdict(recommendation), "command": shlex.join(["tlrun", *origin, *words])}
@@ -130,7 +130,7 @@ def _tried(
 
 def _cost(config: ExperimentConfig, pair: DomainPair) -> dict[str, Any]:
     """Seconds that the run and the source model which it waits for would take here; the folder where it is done."""
-    from tlrun.probing import finished, run_pace
+    from tlrun.evidence.probing import finished, run_pace
 
     if (folder := finished(config)) is not None:
         return {"done": str(folder)}
@@ -280,7 +280,7 @@ def _recommendation_lines(number: int, each: dict[str, Any], situation: str) -> 
 
 
 def _cost_text(each: dict[str, Any]) -> str:
-    from tlrun.estimate import told
+    from tlrun.evidence.estimate import told
 
     said = f"about {told(each['seconds'])} for {each['epochs']} epochs on this machine"
     if each["of_it_encoding_seconds"] > each["seconds"] / 10:

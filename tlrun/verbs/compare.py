@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tlrun.verbs import Parser
 
 if TYPE_CHECKING:
-    from tlrun.comparison import Comparison, Member
+    from tlrun.evidence.comparison import Comparison, Member
 
 EPILOG = """\
 Runs what is missing of the strategies, the floor (source_only), the ceiling (target_only) and, where target labels are
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-plots", action="store_true", help="tables alone")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     chosen, overrides = parser.parse_with_settings(arguments)
-    from tlrun.comparison import plan_comparison, read_asked
+    from tlrun.evidence.comparison import plan_comparison, read_asked
 
     comparison = plan_comparison(read_asked(overrides, config_dir=chosen.config_dir))
     for line in (*comparison.left_out, *_peeks(comparison.members)):
@@ -82,7 +82,7 @@ def _is_to_do(member: Member) -> bool:
 
 def _run(left: Sequence[Member], arguments: list[str], config_dir: str | None) -> tuple[bool, int]:
     """Does the runs, one after the other; returns whether it was stopped, and the exit code."""
-    from tlrun.compose import Plan, job_names
+    from tlrun.compose.plan import Plan, job_names
     from tlrun.session import carry_out
 
     jobs = tuple(each.job for each in left if each.job is not None)
@@ -111,7 +111,7 @@ def _report(folders: Sequence[Path], *, out: Path | None, again: bool) -> None:
 
 def _listed(comparison: Comparison) -> list[str]:
     """A line a run: how it stands, what it is, how long the rest of it will take; then what that comes to."""
-    from tlrun.estimate import Estimates, told
+    from tlrun.evidence.estimate import Estimates, told
 
     first = comparison.members[0].config
     estimates = Estimates(Path(first.run.root))
@@ -135,7 +135,7 @@ def _listed(comparison: Comparison) -> list[str]:
 
 
 def _total(count: int, open_runs: int, seconds: float, unknown: Sequence[str]) -> str:
-    from tlrun.estimate import told
+    from tlrun.evidence.estimate import told
 
     total = f"{count - open_runs} of {count} done"
     if not open_runs:

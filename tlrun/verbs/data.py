@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tlrun.compose import Request, settings
+from tlrun.compose.inputs import run_card
+from tlrun.compose.plan import Request, settings
+from tlrun.compose.resolve import name_images
 from tlrun.config import ExperimentConfig
-from tlrun.inputs import run_card
-from tlrun.resolve import name_images
 from tlrun.verbs import Parser
 
 NO_LABEL = "no label"
@@ -63,8 +63,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) -> int:
+    from tlrun.compose.resolve import name_choices
     from tlrun.data.preview import preview
-    from tlrun.resolve import name_choices
 
     config = name_choices(config)
     pair, previews = preview(config, per_class=8)
@@ -110,7 +110,7 @@ def _prepare(config: ExperimentConfig) -> int:
 
 
 def _cache(config: ExperimentConfig, clear: str | None) -> int:
-    from tlrun.data import housekeeping
+    from tlrun.data.cache import housekeeping
     from tlrun.data.domain import find_places
 
     cache = find_places(config.data).cache

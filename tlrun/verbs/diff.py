@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlrun.verbs import Parser
 
 if TYPE_CHECKING:
-    from tlrun.difference import Agreement, Both, Course, Difference
+    from tlrun.evidence.difference import Agreement, Both, Course, Difference
     from tlrun.report.tables import Table
 
 FORMAT = 1
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the tables")
     asked = parser.parse_args(arguments)
     from tlrun import files
-    from tlrun.difference import difference
+    from tlrun.evidence.difference import difference
     from tlrun.report import formats
 
     found = difference(asked.first, asked.second)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import files
 from tlrun.config import ConfigError
-from tlrun.findings import LIKELY, UNLIKELY
+from tlrun.evidence.findings import LIKELY, UNLIKELY
 from tlrun.verbs import Parser
 
 if TYPE_CHECKING:
-    from tlrun.spaces import Side, Space, SplitName
+    from tlrun.evidence.spaces import Side, Space, SplitName
 
 FORMAT = 1
 THUMB = "rule of thumb (a habit of practice, from no paper)"
@@ -77,13 +77,13 @@ def main(arguments: list[str]) -> int:
 
 def _of_settings(overrides: Sequence[str], asked: Any) -> dict[str, Any]:
     """Raw inputs, and the features of the model where one is named."""
-    from tlrun.compose import Request, settings
+    from tlrun.compose.plan import Request, settings
 
     config = settings(Request(tuple(overrides), config_dir=asked.config_dir))
     _check_two_domains(config.data.source)
-    from tlrun import spaces
+    from tlrun.compose.resolve import name_choices, name_machine
     from tlrun.data.domain import load_pair
-    from tlrun.resolve import name_choices, name_machine
+    from tlrun.evidence import spaces
 
     named, device = name_machine(name_choices(config))
     # A strategy that reads no target label has its grant taken back; the joint error may read what was granted.
@@ -99,7 +99,7 @@ def _of_settings(overrides: Sequence[str], asked: Any) -> dict[str, Any]:
 
 def _of_run(path: Path, asked: Any) -> dict[str, Any]:
     """Raw inputs, the features that the run began with, and those that it ended with."""
-    from tlrun import spaces
+    from tlrun.evidence import spaces
     from tlrun.report.collect import read_run
     from tlrun.run import RunFolder
     from tlrun.trained import load_run_pair, load_trained

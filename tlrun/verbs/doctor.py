@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tlrun import listing
 from tlrun.build import typed_pair
-from tlrun.compose import Request, choices_alone, composed, settings
+from tlrun.compose.plan import Request, choices_alone, composed, settings
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.verbs import Parser
 

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     """
     asked = _parser().parse_args(arguments)
     from tlrun import predictions
-    from tlrun.data.image_paths import image_paths
+    from tlrun.data.files.image_paths import image_paths
     from tlrun.engine.runtime import resolve_device
     from tlrun.trained import load_trained
 

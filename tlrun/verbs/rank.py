@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import files
 from tlrun.config import ConfigError
-from tlrun.error_text import unknown
+from tlrun.config.error_text import unknown
 from tlrun.metrics.transferability import SCORES
 from tlrun.verbs import Parser, at_least_one
 
 if TYPE_CHECKING:
-    from tlrun.ranking import Candidate, Scored
+    from tlrun.evidence.ranking import Candidate, Scored
 
 FORMAT = 1
 AXES = {"models": "model", "sources": "domain@data.source"}
@@ -116,8 +116,8 @@ def _asked(arguments: list[str]) -> Asked:
 
 def _candidates(asked: Asked) -> tuple[list[Candidate], dict[str, str]]:
     """Every candidate, typed and cross-checked, and the command of a run that starts from it, of those that are named."""
-    from tlrun.compose import Request, plan
-    from tlrun.ranking import Candidate
+    from tlrun.compose.plan import Request, plan
+    from tlrun.evidence.ranking import Candidate
 
     overrides = _with_defaults(asked)
     sweep = [f"{AXES[asked.axis]}={','.join(asked.named)}"] if asked.named else []
@@ -154,7 +154,7 @@ def _with_defaults(asked: Asked) -> tuple[str, ...]:
 
 def _content(asked: Asked, candidates: Sequence[Candidate], commands: dict[str, str], command: str) -> dict[str, Any]:
     """Everything that is measured, as plain values, in the order of the score that was asked for."""
-    from tlrun import ranking
+    from tlrun.evidence import ranking
 
     _check(asked, candidates)
     # Those that are there come first, so that what is wrong with one is told before another is trained.
@@ -187,7 +187,7 @@ def _measured(candidate: Candidate, most: int, command: str) -> Scored:
     """One candidate's scores, its source model trained first where it has to be, with a bar on a terminal."""
     from tqdm import tqdm
 
-    from tlrun import ranking
+    from tlrun.evidence import ranking
 
     start = ranking.find_start(candidate, command=command, tell=lambda text: print(text, file=sys.stderr))
     with tqdm(disable=None, leave=False, file=sys.stderr, unit=" rows", desc=f"encoding for {start.name}") as bar:
@@ -219,8 +219,8 @@ def _plain(scored: Scored, places: dict[str, int | None]) -> dict[str, Any]:
 
 def _check(asked: Asked, candidates: Sequence[Candidate]) -> None:
     """Tells what is wrong before a source model is trained. Raises ConfigError."""
-    from tlrun import ranking
-    from tlrun.compose import located
+    from tlrun.compose.plan import located
+    from tlrun.evidence import ranking
     from tlrun.rehearsal import rehearse
 
     ranking.check_labels(candidates[0], most=asked.options.rows)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from tlrun.build import typed
-from tlrun.compose import Request, plan
+from tlrun.compose.plan import Request, plan
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ConfigError, ExperimentConfig
-from tlrun.data import sensors
 from tlrun.data.datasets import degraded
 from tlrun.data.datasets.base import DomainData, Places
 from tlrun.data.datasets.degraded import Degraded
 from tlrun.data.datasets.digits import Digits
 from tlrun.data.datasets.mnistm import MnistM
 from tlrun.data.datasets.toy_gaussians import ToyGaussians
-from tlrun.resolve import name_choices
+from tlrun.data.made import sensors
 
 OF = Digits.Config(name="digits", frame="stretched")
 

@@ -13,7 +13,7 @@ from tlrun.data.datasets.base import DomainData, Places
 from tlrun.data.datasets.csv import Csv
 from tlrun.data.datasets.folder import Folder
 from tlrun.data.datasets.list import List
-from tlrun.data.images import ImageFiles
+from tlrun.data.files.images import ImageFiles
 
 KINDS = {"folder": Folder, "csv": Csv, "list": List}
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tlrun.config import ConfigError
 from tlrun.data.datasets.base import DomainData, Places
 from tlrun.data.datasets.photo_set import SETS, PhotoSetDomain
-from tlrun.data.images import ImageFiles
+from tlrun.data.files.images import ImageFiles
 
 Load = Callable[..., DomainData]
 REAL = Path(os.environ.get("TLRUN_DATA", "data"))

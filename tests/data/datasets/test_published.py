@@ -16,7 +16,7 @@ from tlrun.data.datasets import emnist_digits, fashion, kmnist, svhn, usps
 from tlrun.data.datasets.base import Domain, Places
 from tlrun.data.datasets.fashion import Fashion
 from tlrun.data.datasets.kmnist import Kmnist
-from tlrun.data.published import IDX_FILES, stated_remotes
+from tlrun.data.files.published import IDX_FILES, stated_remotes
 from tlrun.models.vision import import_torchvision
 
 MODULES = (emnist_digits, fashion, kmnist, svhn, usps)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tlrun.data.chance import uniform
 from tlrun.data.datasets import synthetic_digits
 from tlrun.data.datasets.base import DomainData, Places
 from tlrun.data.datasets.synthetic_digits import CONTRAST, LUMA, Style, SyntheticDigits, coloured, labels, render
-from tlrun.data.glyphs import Glyphs, draw_glyphs
+from tlrun.data.made.chance import uniform
+from tlrun.data.made.glyphs import Glyphs, draw_glyphs
 
 SETTINGS: dict[str, Any] = {"name": "synthetic_digits", "train_rows": 300, "test_rows": 100, "size": 32, "draw": 0}
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlrun.config import DomainSettings, PairSettings
-from tlrun.data.images import ImageFiles
+from tlrun.data.files.images import ImageFiles
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 """The data inside the package; makers and licences are in its ATTRIBUTION.md."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tlrun.config import ConfigError, FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
-from tlrun.data.file_domains import SPLIT_NAMES, Labelled, SplitName, domain_of, find_place, some
+from tlrun.data.files.file_domains import SPLIT_NAMES, Labelled, SplitName, domain_of, find_place, some
 
 COLUMNS = ("path", "label", "split", "domain")
 

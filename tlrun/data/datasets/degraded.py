@@ -16,10 +16,10 @@ from pydantic import Field, SerializeAsAny
 
 from tlrun.build import component_class
 from tlrun.config import ConfigError, DomainSettings
-from tlrun.data.cache import Arrays, cached_arrays
+from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import Domain, DomainData, Rows
-from tlrun.data.images import ImageFiles
-from tlrun.data.sensors import RECIPE, SENSORS
+from tlrun.data.files.images import ImageFiles
+from tlrun.data.made.sensors import RECIPE, SENSORS
 
 
 class Degraded(Domain):

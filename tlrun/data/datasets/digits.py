@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from tlrun.config import DomainSettings
-from tlrun.data.cache import Arrays, cached_arrays
+from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import Domain, DomainData, Rows
 from tlrun.data.datasets.mnist import CLASSES
 

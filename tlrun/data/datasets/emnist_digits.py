@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tlrun.config import DomainSettings
-from tlrun.data.cache import Arrays, cached_arrays
+from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import Domain, DomainData, Rows
 from tlrun.data.datasets.mnist import CLASSES, Split, parse_idx
-from tlrun.data.published import PublishedSet
+from tlrun.data.files.published import PublishedSet
 
 ARCHIVE = "gzip.zip"
 PUBLISHED = PublishedSet(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tlrun.config import DomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
-from tlrun.data.published import PublishedSet, load_idx
+from tlrun.data.files.published import PublishedSet, load_idx
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tlrun.config import FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
-from tlrun.data.file_domains import domain_of, find_place, some
-from tlrun.data.image_folder import Layout, find_layout
+from tlrun.data.files.file_domains import domain_of, find_place, some
+from tlrun.data.files.image_folder import Layout, find_layout
 
 
 class Folder(Domain):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tlrun.config import ConfigError, FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
-from tlrun.data.file_domains import Labelled, SplitName, domain_of, find_place, some
-from tlrun.data.images import is_image_name
+from tlrun.data.files.file_domains import Labelled, SplitName, domain_of, find_place, some
+from tlrun.data.files.images import is_image_name
 
 Lines = list[tuple[str, str | None]]
 

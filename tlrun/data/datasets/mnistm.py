@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlrun.config import ConfigError, DomainSettings
-from tlrun.data.cache import Arrays, cached_arrays
+from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import SHIPPED, Domain, DomainData, Rows
 from tlrun.data.datasets.mnist import CLASSES, Split, read_images, read_labels, read_shipped
 

@@ -14,8 +14,8 @@ from typing import Literal
 from tlrun.config import ConfigError, FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
 from tlrun.data.datasets.list import folder_names, read_list
-from tlrun.data.file_domains import Labelled, SplitName, domain_of
-from tlrun.data.image_folder import find_layout
+from tlrun.data.files.file_domains import Labelled, SplitName, domain_of
+from tlrun.data.files.image_folder import find_layout
 
 SetName = Literal["office31", "office_home", "visda2017", "domainnet", "pacs", "image_clef"]
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tlrun.config import DomainSettings, Natural
-from tlrun.data.cache import Arrays, cached_arrays
-from tlrun.data.chance import uniform
+from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import Domain, DomainData, Rows
 from tlrun.data.datasets.mnist import CLASSES
-from tlrun.data.glyphs import FONTS, GRID, SPAN, Glyphs, draw_glyphs
+from tlrun.data.made.chance import uniform
+from tlrun.data.made.glyphs import FONTS, GRID, SPAN, Glyphs, draw_glyphs
 
 Floats = NDArray[Any]  # float32; mypy cannot follow scalars of two kinds
 

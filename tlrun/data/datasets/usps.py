@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlrun.config import DomainSettings
-from tlrun.data.cache import Arrays, cached_arrays
+from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import Domain, DomainData, Rows
 from tlrun.data.datasets.mnist import CLASSES, Split
-from tlrun.data.published import PublishedSet
+from tlrun.data.files.published import PublishedSet
 
 SIZE = 16
 # MNIST's digits fill 20 of 28 pixels, these 16 of 16. With 3 more on each side they fill 16 of 22, which is 20.4 of 28.

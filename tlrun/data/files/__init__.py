@@ -1,0 +1,1 @@
+"""Domains that lie in files: found, fetched, read ahead, decoded."""

@@ -1,0 +1,1 @@
+"""What domains are made with: drawn digits, worse sensors, random numbers by row and place."""
