@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -27,7 +27,7 @@ class Composed:
         self.searchpath: list[str] = []
         self._parsed: dict[str, Override] = {}
         self._options: dict[str, list[str]] = {}
-        self._without_values: dict[tuple[str, ...], DictConfig] = {}
+        self._without_values: dict[tuple[str, ...], bytes] = {}
 
     def parse(self, override: str) -> Override:
         if override not in self._parsed:
@@ -60,14 +60,13 @@ class Composed:
         """What Hydra composes of such overrides, made from what it composed without those that only set a value.
 
         Jobs with the same choices differ in such values alone, and Hydra sets them last. It takes some 0.3 s to compose;
-        a copy takes a tenth of that.
+        a copy takes a fiftieth of that, as a pickle (`copy.deepcopy` takes four times as long).
         """
         base = tuple(str(each.input_line) for each in overrides if each not in values)
         if base not in self._without_values:
-            self._without_values[base] = self.hydra.compose_config(
-                self.config_name, list(base), RunMode.RUN, from_shell=True
-            )
-        config = copy.deepcopy(self._without_values[base])
+            composed = self.hydra.compose_config(self.config_name, list(base), RunMode.RUN, from_shell=True)
+            self._without_values[base] = pickle.dumps(composed)
+        config: DictConfig = pickle.loads(self._without_values[base])
         for each in values:
             OmegaConf.update(config, each.key_or_group, each.value(), merge=True)
         task = [each for each in overrides if not each.is_hydra_override()]
