@@ -114,6 +114,7 @@ def test_nothing_prints_but_the_command_line() -> None:
         assert not printing or path.name in ("cli.py", "session.py") or {"report", "verbs"} & set(path.parts), path
 
 
+@pytest.mark.slow
 def test_importing_a_module_has_no_side_effect_on_the_environment() -> None:
     script = (
         "import importlib, os, sys\n"
@@ -135,6 +136,7 @@ def test_settings_types_load_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_files_and_functions_stay_readable() -> None:
     for path in FILES:
         text = path.read_text()

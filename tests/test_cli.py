@@ -88,6 +88,7 @@ def test_options_may_stand_anywhere(tlrun: Callable[..., tuple[int, str, str]], 
     assert (code, out) == (0, "outputs/mmd-1\n")
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_job_in_order_and_leaves_no_file_of_hydra(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, folder: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_an_interrupted_sweep_stops_there_and_says_how_to_go_on(
     assert err.endswith("interrupted; to go on, give the same command again: tlrun -m seed=0,1\n")
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_launchers_process_is_raised_to_it(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_wrong_command_says_what_is_wrong(
     assert runs.configs == []
 
 
+@pytest.mark.slow
 def test_the_settings_of_a_run_can_be_shown(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, folder: Path
 ) -> None:
@@ -264,6 +267,7 @@ def test_the_settings_of_a_run_can_be_shown(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_users_own_settings_and_module_are_run(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

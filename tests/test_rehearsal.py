@@ -62,6 +62,7 @@ def test_what_only_data_device_and_model_show_is_told_before_a_sweep_starts(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_holds_back_neither_a_finished_run_nor_a_fault_that_the_run_itself_tells(
     tlrun: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_runs_that_differ_in_their_seed_are_looked_at_once(
     assert looked == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_source_model_is_looked_at_before_it_is_there() -> None:
     more = ("strategy=fine_tune", "engine.epochs=1", "pretrain.engine.epochs=1", "data.target_labels=5,all")
     assert rehearsal.rehearse(planned(*TOY, *more)) == [[], []]

@@ -41,6 +41,7 @@ def runs(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_the_selected_model_predicts_what_the_run_wrote_down(name: str, runs: Callable[[str], RunFolder]) -> None:
     folder = runs(name)

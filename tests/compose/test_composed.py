@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from tlrun.compose.plan import Request, _composer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

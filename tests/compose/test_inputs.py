@@ -34,6 +34,7 @@ def test_normalisation_is_the_models_where_its_published_weights_are_the_start(c
 GREY = ("mnist_usps", "usps_mnist", "mnist_digits", "mnist_degraded", "fashion_degraded")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pair", "model", "channels"),
     [

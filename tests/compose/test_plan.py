@@ -53,6 +53,7 @@ def test_a_right_command_is_one_job() -> None:
     assert (job.overrides, job.settings.strategy.name, job.settings.seed) == (("strategy=mmd", "seed=3"), "mmd", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     ["hydra.sweep.dir=mine", "hydra.job.env_set.A=b", "hydra.verbose=true", "hydra/job_logging=default"],
@@ -62,6 +63,7 @@ def test_what_asks_more_of_hydra_than_composing_is_left_to_it(asked: str) -> Non
     assert planned("seed=0,1", f"+{asked}" if "env_set" in asked else asked, multirun=True).here == ()
 
 
+@pytest.mark.slow
 def test_a_sweep_is_every_combination_in_the_order_given() -> None:
     found = planned("strategy=source_only,mmd", "engine.epochs=1", "seed=0,1", multirun=True)
     assert found.jobs == (
@@ -80,6 +82,7 @@ def test_a_sweep_is_every_combination_in_the_order_given() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_globs_and_ranges_are_spread() -> None:
     found = planned("strategy=glob(s*)", "seed=range(0,4,3)", "data.target_labels=3", multirun=True)
     assert found.jobs == tuple(f"strategy={name} seed={seed}" for name in ("scratch", "source_only") for seed in (0, 3))
@@ -90,11 +93,13 @@ def test_groups_that_must_be_chosen_may_be_swept() -> None:
     assert found.jobs == ("domain@data.source=mnist", "domain@data.source=usps")
 
 
+@pytest.mark.slow
 def test_hydras_own_files_of_a_sweep_are_hidden_unless_asked_for() -> None:
     assert not planned("seed=0,1", "hydra.sweep.dir=here", multirun=True).hides_sweep_dir
     assert planned("seed=0,1", "hydra.mode=MULTIRUN").hides_sweep_dir
 
 
+@pytest.mark.slow
 def test_misspelt_groups_options_keys_and_values_are_told_all_at_once() -> None:
     assert problems(
         "strategy=dan", "stratgey=dann", "optim.lrr=1", "optim.lr=abc", "engine.precision=fp8", "+data.extra=3", "seed=-1"
@@ -132,6 +137,7 @@ def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
     assert sorted(problems(*expected)) == sorted(f"{override}: {why}" for override, why in expected.items())
 
 
+@pytest.mark.slow
 def test_keys_that_another_choice_would_have_say_what_is_chosen() -> None:
     assert problems("optim=sgd", "optim.alpha=3", "strategy=source_only", "strategy.weight=3") == [
         "optim.alpha=3: unknown key with optim=sgd (keys of optim: weight_decay, decay_norms_and_biases, label_smoothing, "
@@ -159,6 +165,7 @@ def test_an_interpolation_that_leads_nowhere_is_told() -> None:
     assert problems("data.root=${nowhere}") == ["data.root: Interpolation key 'nowhere' not found"]
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_settings_whose_group_is_not_known() -> None:
     assert problems("strategy=dan", "strategy.steps=4", "strategy.weight=x", "optim.lr=x") == [
         f"strategy=dan: no such strategy; did you mean dann? (choices: {STRATEGIES})",
@@ -171,6 +178,7 @@ def test_nothing_is_said_of_settings_whose_group_is_not_known() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_choices_still_to_be_made_are_told() -> None:
     assert problems("data=pair", "optim=torch", "seed=x") == [
         f"domain@data.source: must be given (choices: {DOMAINS})",
@@ -180,6 +188,7 @@ def test_choices_still_to_be_made_are_told() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_problem_of_some_jobs_names_them() -> None:
     assert problems("strategy=source_only,dann", "seed=0,-1", "engine.epochs=0", multirun=True) == [
         "engine.epochs: must be at least 1, got 0",
@@ -187,6 +196,7 @@ def test_a_problem_of_some_jobs_names_them() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_sweep_names_a_wrong_option_once() -> None:
     assert problems("strategy=dan,dann,source_only", "seed=0,1", "strategy.weight=0", multirun=True) == [
         f"strategy=dan: no such strategy; did you mean dann? (choices: {STRATEGIES})",
@@ -202,6 +212,7 @@ def test_a_sweep_over_nothing_or_over_hydra_is_told() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_settings_from_a_folder_of_the_user_are_taken_and_checked(own: Path) -> None:
     assert planned("strategy=mine", config_dir=own).jobs == ("strategy=mine",)
     assert problems("strategy=mne", config_dir=own)[0].startswith("strategy=mne: no such strategy; did you mean mine?")
@@ -235,6 +246,7 @@ def test_problems_of_the_command_line_come_first() -> None:
     assert caught.value.problems == ["--sed: no such option", "seed: must be a whole number, got 'x'"]
 
 
+@pytest.mark.slow
 def test_what_is_only_shown_need_not_type() -> None:
     assert plan(Request(("seed=x",)), types=False).jobs == ("seed=x",)
     with pytest.raises(ConfigError):

@@ -226,6 +226,7 @@ def test_where_a_run_computes_and_writes_does_not_change_its_name(config: Config
     assert len(names) == 1
 
 
+@pytest.mark.slow
 def test_every_other_setting_changes_its_name(config: Config) -> None:
     overrides = [
         [], ["seed=1"], ["optim.lr=0.02"], ["schedule=step"], ["engine.batch_size=64"], ["strategy.weight=0.5"], ["data=mnist_usps"],

@@ -331,6 +331,7 @@ def test_missing_data_of_both_domains_is_told_together(
     assert caught.value.problems == ["data.root: nothing of lab.here", "data.root: nothing of lab.there"]
 
 
+@pytest.mark.slow
 def test_shipped_mnist_makes_a_pair(pair_settings: MakeConfig) -> None:
     mnist = DomainSettings(name="mnist")
     config = pair_settings(source=mnist, target=mnist, image_size=28, channels=3, val_fraction=0.1, target_labels=10)

@@ -56,6 +56,7 @@ def encoded_names(cache: Path) -> set[str]:
     return {entry.name for entry in entries(cache) if entry.name.startswith("encoded-")}
 
 
+@pytest.mark.slow
 def test_a_sweep_encodes_once(train: Train, cache: Path, encodings: list[int]) -> None:
     first = train(*at(cache), "engine.epochs=1")
     assert sum(encodings) == 290  # val and test of both domains, and 30 granted rows
@@ -67,6 +68,7 @@ def test_a_sweep_encodes_once(train: Train, cache: Path, encodings: list[int]) -
     assert first.read_summary()["encode_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_what_changes_the_values_is_encoded_anew(train: Train, cache: Path, encodings: list[int]) -> None:
     train(*at(cache), "engine.epochs=1")  # seed 1 draws other weights
     for override in ("seed=1", "engine.precision=bf16", "data.image_size=24", "data.normalize=per_domain"):
@@ -75,6 +77,7 @@ def test_what_changes_the_values_is_encoded_anew(train: Train, cache: Path, enco
         assert sum(encodings) > 90, override
 
 
+@pytest.mark.slow
 def test_from_disk_from_memory_and_fresh_are_the_same_run(
     train: Train, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +107,7 @@ def test_evaluation_behind_the_frozen_stages_has_the_bits_of_the_whole_model(
     np.testing.assert_array_equal(*shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["dann", "mmd"])
 def test_an_adaptation_above_frozen_stages_encodes_once_and_is_the_same_run(
     strategy: str, train: Train, cache: Path, encodings: list[int]
@@ -126,6 +130,7 @@ def test_an_augmented_adaptation_is_not_encoded_once(train: Train, encodings: li
     assert encodings == []
 
 
+@pytest.mark.slow
 def test_maps_of_a_lower_stage_come_back_as_they_were(train: Train, cache: Path, encodings: list[int]) -> None:
     settings = ("strategy=fine_tune", "strategy.train=last_k", "strategy.last_k=1", "strategy.encode_once=true")
     first = train(*at(cache, *settings))
@@ -161,6 +166,7 @@ def test_an_interrupted_encoding_is_gone_on_with(
     assert stopped_after + sum(encodings) == 290 + 10  # the block that was on its way counts twice
 
 
+@pytest.mark.slow
 def test_views_are_encoded_once_and_read_in_turn(train: Train, cache: Path, encodings: list[int]) -> None:
     settings = ("augment=light", "strategy.encode_views=3")
     first = train(*at(cache, *settings, "engine.epochs=6"))

@@ -514,6 +514,7 @@ def test_permuting_labels_would_be_seen_by_the_oracle(train: Train, monkeypatch:
 # -- seeds -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bits_and_another_seed_others(train: Train, tmp_path: Path) -> None:
     settings = (*TOY, "strategy=dann", "model.dropout=0.2")
     zero = train(*settings, "seed=0")

@@ -204,6 +204,7 @@ def test_run_whose_data_changed_is_refused_by_name(
     )
 
 
+@pytest.mark.slow
 def test_run_whose_starting_weights_changed_is_refused_by_name(train: Train, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pt"
     settings = (f"model.weights={weights}", "model.head=keep")
@@ -285,6 +286,7 @@ def test_weights_that_are_not_finite_at_the_end_of_an_epoch_stop_the_run(train: 
 # -- disks and folders -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("children")
 def test_full_disk_is_named_and_what_was_complete_is_still_there(
     stopped: RunFolder, described: Describe, train: Train, tmp_path: Path

@@ -27,6 +27,7 @@ def published(tmp_path: Path) -> tuple[str, ...]:
     return "model=mobilenet_v3_small", "model.weights=imagenet", f"model.weights_file={path}"
 
 
+@pytest.mark.slow
 def test_grey_digits_of_28_pixels_train_a_colour_network_and_the_card_says_how(
     tmp_path: Path, published: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

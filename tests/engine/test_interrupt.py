@@ -52,6 +52,7 @@ def test_first_signal_ends_the_run_after_its_step_and_the_next_start_goes_on(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+@pytest.mark.slow
 @SIGNALS
 @pytest.mark.usefixtures("children")
 def test_second_signal_ends_the_process_at_once_and_the_next_start_goes_on(
@@ -74,6 +75,7 @@ def test_second_signal_ends_the_process_at_once_and_the_next_start_goes_on(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("children")
 def test_signal_while_the_source_model_trains_ends_both_runs_cleanly(
     described: Describe, train: Train, tmp_path: Path
@@ -94,6 +96,7 @@ def test_signal_while_the_source_model_trains_ends_both_runs_cleanly(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+@pytest.mark.slow
 def test_signal_at_the_last_step_of_an_epoch_or_phase_loses_nothing(train: Train, tmp_path: Path) -> None:
     train(*SETTINGS, root="whole")
     count = itertools.count(1)

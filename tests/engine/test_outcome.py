@@ -26,6 +26,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLRUN_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_twins_are_compared_row_by_row(train: Train) -> None:
     folder = train(*TWINS, "data.target.severity=5")
     trained = load_trained(folder)
@@ -41,6 +42,7 @@ def test_twins_are_compared_row_by_row(train: Train) -> None:
     assert summary["twin_cosine"] < 0.999
 
 
+@pytest.mark.slow
 def test_a_milder_sensor_leaves_twins_more_alike(train: Train) -> None:
     cosines = [train(*TWINS, f"data.target.severity={each}").read_summary()["twin_cosine"] for each in (1, 5)]
     assert cosines[0] > cosines[1]

@@ -106,12 +106,12 @@ def train_in_pieces(config: ExperimentConfig, draw: random.Random, *, saved_ever
     raise AssertionError
 
 
-RARE = {"source_only_mixed", "fine_tune", "adabn", "mmd"}
-"""Kinds of which what is remembered between steps is in the others too, or which are slow on most processors (bf16)."""
+EVERY_TIME = {"dann", "progressive", "source_only"}
+"""Kinds that the fast tests have: together they remember between steps most of what can be remembered."""
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in RARE else kind for kind in KINDS]
+    "kind", [kind if kind in EVERY_TIME else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
 def test_run_stopped_at_any_steps_equals_one_never_stopped(
     kind: str, described: Describe, train: Train, tmp_path: Path
@@ -164,6 +164,7 @@ def train_though_killed(config: ExperimentConfig, draw: random.Random, *, least:
     raise AssertionError
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("children")
 def test_run_killed_within_its_writes_equals_one_never_killed(
     described: Describe, train: Train, tmp_path: Path
@@ -230,6 +231,7 @@ def test_run_killed_at_random_times_equals_one_never_killed(
     pytest.fail("no attempt was killed twice")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("children")
 def test_run_killed_between_its_two_checkpoints_still_has_the_best(
     described: Describe, train: Train, tmp_path: Path
@@ -246,6 +248,7 @@ def test_run_killed_between_its_two_checkpoints_still_has_the_best(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+@pytest.mark.slow
 def test_best_checkpoint_lost_with_its_write_is_made_from_the_last(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +274,7 @@ def test_best_checkpoint_lost_with_its_write_is_made_from_the_last(
 # -- the source model -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_source_model_trained_now_or_found_ready_leads_to_equal_bits(
     described: Describe, train: Train, tmp_path: Path
 ) -> None:
@@ -283,6 +287,7 @@ def test_source_model_trained_now_or_found_ready_leads_to_equal_bits(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("children")
 def test_run_killed_within_its_source_model_or_just_after_equals_one_never_killed(
     described: Describe, train: Train, tmp_path: Path
@@ -316,6 +321,7 @@ def test_finished_run_is_reported_and_not_touched(described: Describe, train: Tr
     }
 
 
+@pytest.mark.slow
 def test_fresh_run_starts_over_and_leaves_its_source_model_alone(
     described: Describe, train: Train, tmp_path: Path
 ) -> None:
@@ -346,6 +352,7 @@ def test_resume_under_other_threads_is_said_in_the_summary(train: Train) -> None
     assert summary["warnings"] == ["resumed under other conditions: threads was 1, now 2; bits may differ"]
 
 
+@pytest.mark.slow
 def test_scaler_of_fp16_is_in_the_checkpoint_and_goes_on(
     described: Describe, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +449,7 @@ def test_accumulated_batches_equal_one_larger_batch(train: Train) -> None:
     assert [row["step"] for row in rows(whole)] == [row["step"] for row in rows(parts)] == [4, 8, 12]
 
 
+@pytest.mark.slow
 def test_clipping_bounds_the_step(train: Train) -> None:
     settings = (*TOY, "strategy=source_only", "optim.momentum=0", "optim.lr=1.0", "schedule=constant")
     one = ("engine.epochs=1", "engine.steps_per_epoch=1")

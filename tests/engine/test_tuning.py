@@ -64,6 +64,7 @@ def test_what_is_kept_is_the_average_of_every_steps_weights(warmup: bool, train:
     assert summary["target_test_loss"] == pytest.approx(rows(folder)[-1]["target_test_loss"])
 
 
+@pytest.mark.slow
 def test_average_does_not_touch_training(train: Train) -> None:
     plain, averaged = train(*TUNE), train(*TUNE, "engine.ema.decay=0.9")
     first, second = model_of(plain, "last"), model_of(averaged, "last")
@@ -75,6 +76,7 @@ def test_average_does_not_touch_training(train: Train) -> None:
 # -- phases -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_head_learns_on_kept_features_first_and_the_backbone_afterwards(train: Train) -> None:
     settings = (*NORMED, "strategy.head_share=0.4", "schedule.per_phase=true", "engine.select=last")
     seen: dict[str, list[Any]] = {}
@@ -96,6 +98,7 @@ def test_head_learns_on_kept_features_first_and_the_backbone_afterwards(train: T
     assert trainable["head"] < trainable["train"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["frozen_statistics", "frozen"])
 def test_frozen_batch_normalisation_is_still_to_the_end(kept: str, train: Train) -> None:
     folder = train(*NORMED, f"strategy.batch_norm={kept}", "engine.select=last")
@@ -108,6 +111,7 @@ def test_frozen_batch_normalisation_is_still_to_the_end(kept: str, train: Train)
     assert not torch.equal(before["backbone.stages.conv1.0.weight"], after["backbone.stages.conv1.0.weight"])
 
 
+@pytest.mark.slow
 def test_phase_without_progress_on_granted_validation_labels_ends_early_and_says_so(
     train: Train, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.evidence.test_findings import FOUND, space
 
+from tests.evidence.test_findings import FOUND, space
 from tlrun.compose.plan import Request, settings
 from tlrun.evidence.advice import Advice, advise
 from tlrun.evidence.findings import Findings

@@ -46,6 +46,7 @@ def test_strategies_stand_between_floor_scratch_and_ceiling_seed_after_seed() ->
     assert (found.left_out, found.source_models) == ((), ())
 
 
+@pytest.mark.slow
 def test_scratch_is_added_only_where_target_labels_are_granted() -> None:
     assert counted(planned(*TOY, "strategy=dann", "seeds=1", "data.target_labels=none")) == {
         "source_only": 1,
@@ -62,12 +63,14 @@ def test_all_runs_have_one_budget_and_one_data() -> None:
     assert budgets[0]["engine"]["epochs"] == 4  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_settings_of_strategies_go_to_those_asked_for_alone() -> None:
     found = planned(*TOY, "strategy=mmd", "strategy.weight=3", "seeds=1")
     weights = {each.config.strategy.name: getattr(each.config.strategy, "weight", None) for each in found.members}
     assert weights == {"source_only": None, "scratch": None, "mmd": 3.0, "target_only": None}
 
 
+@pytest.mark.slow
 def test_a_label_curve_has_one_floor_and_one_ceiling() -> None:
     found = planned(*TOY, "strategy=dann", "labels=none,1,5", "seeds=3,9")
     assert counted(found) == {"source_only": 2, "scratch": 4, "dann": 6, "target_only": 2}
@@ -75,6 +78,7 @@ def test_a_label_curve_has_one_floor_and_one_ceiling() -> None:
     assert {each.config.seed for each in found.members} == {3, 9}
 
 
+@pytest.mark.slow
 def test_a_floor_that_is_asked_for_by_name_is_one_run() -> None:
     assert counted(planned(*TOY, "strategy=source_only,dann", "seeds=1")) == {
         "source_only": 1,
@@ -84,6 +88,7 @@ def test_a_floor_that_is_asked_for_by_name_is_one_run() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_source_model_is_listed_unless_the_floor_is_it() -> None:
     tune = (*TOY, "strategy=fine_tune", "seeds=1", "pretrain.engine.precision=fp32")
     assert planned(*tune).source_models == ()
@@ -91,6 +96,7 @@ def test_a_source_model_is_listed_unless_the_floor_is_it() -> None:
     assert (model.config.strategy.name, model.config.engine.epochs, model.job) == ("source_only", 2, None)
 
 
+@pytest.mark.slow
 def test_scratch_starts_from_nothing_whatever_the_others_start_from() -> None:
     found = planned(*TOY, "strategy=fine_tune", "seeds=1", "model.weights=source", "model.head=keep")
     weights = {each.config.strategy.name: each.config.model.weights for each in found.members}
@@ -105,6 +111,7 @@ def test_a_ceiling_that_cannot_be_is_left_out_and_said() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_floor_needs_a_source_and_a_ceiling_labels(folder: Path) -> None:
     from PIL import Image
 
@@ -156,6 +163,7 @@ def test_seeds_are_how_many_or_which() -> None:
     assert [each.seeds for each in asked] == [(0, 1, 2), (0, 1), (7,)]
 
 
+@pytest.mark.slow
 def test_what_composing_finds_is_told_once_for_all_runs() -> None:
     with pytest.raises(ConfigError) as error:
         planned(*TOY, "strategy=dan,mmd", "engine.epochz=3", "labels=1,few")

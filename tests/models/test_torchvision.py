@@ -162,6 +162,7 @@ def test_weights_that_cannot_be_fetched_say_why_and_where_to_put_them(make, sett
     )
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_once_and_held_against_their_published_hash(make, settings, network, tmp_path, monkeypatch):
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     content = (tmp_path / "weights.pth").read_bytes()

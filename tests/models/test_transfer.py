@@ -38,6 +38,7 @@ def test_features_and_logits_have_the_promised_widths(make, file, shape):
     assert torch.equal(output.features, model.backbone(rows(shape).contiguous(memory_format=torch.channels_last)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", STAGES)
 def test_stages_are_named_from_bottom_to_top(make, file):
     assert make(file).stage_names == (*STAGES[file], "head")
@@ -185,6 +186,7 @@ def test_stages_receive_images_channels_last_in_whatever_order_they_come(make):
     assert orders == [True] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", STAGES)
 def test_reinitialise_changes_the_named_stages_and_no_other(make, file):
     model = make(file, bottleneck=16)

@@ -124,6 +124,7 @@ def digits(pair: Pair, config: Callable[..., ExperimentConfig]) -> tuple[tuple[R
     return pair(write, *DIGITS), data
 
 
+@pytest.mark.slow
 def test_images_held_in_memory_are_those_of_the_rows(digits: tuple[tuple[Run, Run], Any]) -> None:
     runs, data = digits
     figure = changed_picture(runs)

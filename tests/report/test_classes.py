@@ -142,6 +142,7 @@ def test_the_picture_has_a_line_for_every_class_the_floors_best_on_top(plant: Pl
     assert points[1] == pytest.approx(np.array([[80, 0], [90, 1], [20, 2]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 31, 100])
 def test_the_picture_is_legible_with_any_number_of_classes(count: int, plant: Plant, tmp_path: Path) -> None:
     classes = tuple(f"a long class name, number {number}" for number in range(count))

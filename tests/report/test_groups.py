@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.report.conftest import Finished
 from tlrun.report.collect import collect
 from tlrun.report.groups import Group, group
@@ -123,6 +125,7 @@ def test_a_rule_that_peeks_has_no_reference_among_those_that_do_not_and_the_reve
     assert references == {"last": ["ceiling"], "oracle": ["floor"]}
 
 
+@pytest.mark.slow
 def test_a_source_model_counts_as_the_weights_it_started_from(finished: Finished, tmp_path: Path) -> None:
     finished("source_only", "model=resnet18", "model.weights=random")
     finished("dann", "model=resnet18", "model.weights=imagenet")

@@ -41,6 +41,7 @@ def groups(root: Path) -> list[Group]:
     return group(collect([root]).runs)
 
 
+@pytest.mark.slow
 def test_the_svc_is_trained_on_source_rows_and_on_granted_target_rows(root: Path) -> None:
     direct, scratch = svc_lines(groups(root))
     assert (direct.strategy, scratch.strategy) == ("SVC, direct transfer", "SVC, from scratch")
@@ -100,6 +101,7 @@ def test_features_are_those_of_the_same_test_rows_for_every_run(root: Path) -> N
     assert len(features_of(load_trained(run.folder), pair, rows=ROWS)[1]) == 500 + 200
 
 
+@pytest.mark.slow
 def test_features_are_drawn_in_two_columns_by_class_and_by_domain(root: Path) -> None:
     with style.styled():
         figure = tsne_figure(with_floor(groups(root)))
@@ -125,6 +127,7 @@ def test_the_report_of_toy_runs_has_the_svc_in_its_table_and_all_its_pictures(
 # --- run.plots
 
 
+@pytest.mark.slow
 def test_a_run_draws_its_pictures_where_it_is_asked_to(config: Config, tmp_path: Path) -> None:
     asked = (*TOY, "strategy=source_only", f"run.root={tmp_path}")
     folder = RunFolder(experiment.run(config(*asked), command="tlrun").folder)

@@ -111,6 +111,7 @@ def test_runs_of_other_classes_are_not_summed(finished: Finished, tmp_path: Path
         confusions(found(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 10, 12, 13, 29, 31, 100, 345])
 @pytest.mark.parametrize("panels", [1, 2, 3, 4])
 def test_confusion_matrices_are_legible_with_any_number_of_classes(count: int, panels: int) -> None:
@@ -139,6 +140,7 @@ def test_looks_differ_in_colour_and_in_marker_dash_or_hatch() -> None:
     assert len({(look.marker, look.dash) for look in looks}) == len(looks)
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_same_runs_has_the_same_bytes(finished: Finished, tmp_path: Path) -> None:
     finished("source_only")
     written = []
@@ -148,6 +150,7 @@ def test_a_picture_of_the_same_runs_has_the_same_bytes(finished: Finished, tmp_p
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_many_groups_are_spread_over_several_pictures(finished: Finished, tmp_path: Path) -> None:
     for number in range(9):
         finished("source_only", f"optim.lr={1 + number}")
@@ -172,6 +175,7 @@ def test_pictures_have_names_that_every_system_takes() -> None:
     assert file_name("my lab/pair", "curves", 2) == "my_lab_pair-curves-2"
 
 
+@pytest.mark.slow
 def test_the_settings_of_matplotlib_stay_as_they_were(finished: Finished, tmp_path: Path) -> None:
     import matplotlib
 
@@ -230,6 +234,7 @@ def test_embedding_keeps_clusters_apart_and_is_the_same_every_time() -> None:
     assert apart > 3 * spread
 
 
+@pytest.mark.slow
 def test_a_method_has_the_same_colour_in_every_picture_of_its_pair(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ def report(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     return call
 
 
+@pytest.mark.slow
 def test_tables_go_to_standard_output_and_pictures_into_the_folder_named(
     report: Call, finished: Finished, tmp_path: Path
 ) -> None:

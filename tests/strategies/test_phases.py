@@ -73,6 +73,7 @@ def test_frozen_stages_are_run_once_in_the_heads_phase_unless_images_are_augment
     ]
 
 
+@pytest.mark.slow
 def test_rates_by_pattern_replace_those_by_depth(build: Build) -> None:
     rates = {"strategy.backbone_rate": 0.2, "strategy.stage_decay": 0.5}
     given = [f"{key}={value}" for key, value in rates.items()]
@@ -154,6 +155,7 @@ def test_a_fresh_bottleneck_is_not_kept_at_statistics_of_nothing(build: Build) -
     ]
 
 
+@pytest.mark.slow
 def test_step_under_rates_frozen_norms_and_class_weights_equals_plain_torch(
     build: Build, batch: Batch, config: Callable[..., ExperimentConfig]
 ) -> None:

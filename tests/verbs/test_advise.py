@@ -39,6 +39,7 @@ def advise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run
 
 
+@pytest.mark.slow
 def test_the_page_has_figures_an_order_costs_and_commands_that_are_right(advise: Run, tmp_path: Path) -> None:
     code, out, err = advise(*PAIR, "--json", "advice.json")
     assert (code, err) == (0, "")
@@ -63,6 +64,7 @@ def test_the_page_has_figures_an_order_costs_and_commands_that_are_right(advise:
     assert not list(tmp_path.glob("outputs*"))  # nothing was trained
 
 
+@pytest.mark.slow
 def test_json_can_take_the_pages_place_and_quick_times_nothing(advise: Run) -> None:
     code, out, _ = advise(*PAIR, "--quick", "--json", "-")
     content = json.loads(out)
@@ -71,6 +73,7 @@ def test_json_can_take_the_pages_place_and_quick_times_nothing(advise: Run) -> N
     assert "Cost" not in "\n".join(lines(content))
 
 
+@pytest.mark.slow
 def test_withheld_labels_change_nothing(advise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = (*PAIR, "data.target_labels=5", "data.target_val_labels=2", "--quick", "--json", "-")
     load = domain.load_pair
@@ -106,6 +109,7 @@ def test_features_are_compared_once_the_source_model_is_trained_and_a_finished_r
     assert f"Done already: {by_name['feature_extract']['done']}." in "\n".join(lines(content))
 
 
+@pytest.mark.slow
 def test_what_the_settings_do_not_allow_is_told_and_not_advised(advise: Run) -> None:
     code, out, _ = advise(*PAIR, "engine.epochs=1")
     assert code == 0
@@ -123,6 +127,7 @@ def photos(tmp_path: Path) -> Path:
 NETWORK = ("model=lenet", "data.image_size=28", "device=cpu", "--quick")
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_source_and_a_network_without_weights_leave_scratch(advise: Run, photos: Path) -> None:
     code, out, err = advise("data=folder", f"data.target.root={photos}", *NETWORK)
     assert (code, err) == (0, "")
@@ -131,12 +136,14 @@ def test_a_folder_without_a_source_and_a_network_without_weights_leave_scratch(a
     assert "tlrun compare" not in out and out.rstrip().endswith("not evidence.")
 
 
+@pytest.mark.slow
 def test_without_labels_and_source_there_is_nothing_to_try(advise: Run, photos: Path) -> None:
     code, out, _ = advise("data=folder", f"data.target.root={photos}", "data.target_labels=none", *NETWORK)
     assert code == 0
     assert "there is nothing to try" in out and "nothing can be learnt" in out
 
 
+@pytest.mark.slow
 def test_pictures_without_labels_and_source_are_refused(advise: Run, photos: Path) -> None:
     code, out, err = advise("data=folder", f"data.target.root={photos / 'red'}", *NETWORK)
     assert (code, out) == (2, "")

@@ -44,6 +44,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "run", run)
 
 
+@pytest.mark.slow
 def test_all_runs_are_there_and_have_one_budget(compared: Path) -> None:
     runs = [RunFolder(path) for path in (compared / "outputs").iterdir()]
     summaries = {run.read_summary()["strategy"]: run.read_summary() for run in runs}
@@ -63,6 +64,7 @@ def test_the_same_command_again_trains_nothing_and_shows_the_tables(
         assert f"\n{name} " in out
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_every_run_with_what_is_known_of_its_time(
     compared: Path, untrained: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_dry_run_lists_every_run_with_what_is_known_of_its_time(
     assert total.endswith("not known before a first run of each: mmd, dann")
 
 
+@pytest.mark.slow
 def test_peeking_is_said(
     compared: Path, untrained: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_wrong_command_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_once(
     compared: Path, untrained: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
+@pytest.mark.slow
 def test_show_prints_the_card_and_draws_both_domains(data: Run, tmp_path: Path) -> None:
     code, out, err = data("show", *SMALL, "data.target_labels=2")
     assert (code, err) == (0, "")
@@ -49,6 +50,7 @@ def test_show_prints_the_card_and_draws_both_domains(data: Run, tmp_path: Path) 
     assert colourful[:, middle:].mean() > 0.05 > 0.01 > colourful[:, :middle].mean()  # the target alone has colours
 
 
+@pytest.mark.slow
 def test_show_draws_what_each_domain_gets_and_what_is_mixed(data: Run, tmp_path: Path) -> None:
     drawn = {}
     ways = {"plain": (), "target": ("augment@augment.target=strong",), "mixed": ("augment/mix=cutmix",)}

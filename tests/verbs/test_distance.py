@@ -103,6 +103,7 @@ def test_a_run_is_compared_at_its_start_and_in_its_selected_model(
     assert values[0] == values[1]  # the run did start there
 
 
+@pytest.mark.slow
 def test_a_start_that_is_gone_is_told_and_the_rest_is_measured(distance: Run, run_of: Callable[..., RunFolder]) -> None:
     folder = run_of("strategy=fine_tune", "data.target_labels=5")
     found = spaces(distance(folder.path, "--json", "-")[1])

@@ -65,6 +65,7 @@ def test_another_domain_in_the_targets_place_is_evaluated_alone(digits: RunFolde
     assert "source test   359       359" in other and "target" not in other
 
 
+@pytest.mark.slow
 def test_a_pair_is_evaluated_whole_or_one_domain_of_it(digits: RunFolder, evaluate: Run) -> None:
     pair = ("data=pair", "domain@data.source=digits", "domain@data.target=digits", "data.test_fraction=0.1")
     code, out, _ = evaluate(digits.path, *pair, "--split", "test")
@@ -72,6 +73,7 @@ def test_a_pair_is_evaluated_whole_or_one_domain_of_it(digits: RunFolder, evalua
     assert "source" not in evaluate(digits.path, *pair, "--domain", "target")[1]
 
 
+@pytest.mark.slow
 def test_all_of_a_folder_is_evaluated_also_where_it_lacks_classes_or_labels(
     photo: RunFolder, evaluate: Run, tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_all_of_a_folder_is_evaluated_also_where_it_lacks_classes_or_labels(
     assert (code, "target all     2         0" in out, "by class" in out) == (0, True, False)
 
 
+@pytest.mark.slow
 def test_classes_that_the_run_does_not_know_are_named(photo: RunFolder, evaluate: Run, tmp_path: Path) -> None:
     folder = photos(tmp_path / "mine", shade=40, count=3)
     (folder / CLASSES[1]).rename(folder / "yellow")
@@ -119,6 +122,7 @@ def test_a_finished_runs_data_need_not_be_there_for_other_data(photo: RunFolder,
     assert (code, out.splitlines()[0]) == (0, "target: kept")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

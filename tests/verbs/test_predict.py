@@ -178,6 +178,7 @@ def test_batches_of_any_size_say_the_same(photo: RunFolder, predict: Run) -> Non
     assert few == pytest.approx(many, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_of_numbers_are_predicted_for_a_model_of_features(toy: RunFolder, predict: Run, tmp_path: Path) -> None:
     (tmp_path / "points.csv").write_text("x,y\n1.5,-2\n\n3,four\n-4,0.5\n1,2,3\nnan,1\n")
     code, out, err = predict(toy.path, "points.csv", "--output", "-")
@@ -318,6 +319,7 @@ def test_a_reader_who_closes_early_is_no_error(photo: RunFolder) -> None:
         assert (process.wait(timeout=120), process.stderr.read()) == (0, b"")
 
 
+@pytest.mark.slow
 def test_an_interruption_while_a_reading_thread_starts_does_not_keep_the_process(photo: RunFolder) -> None:
     """Threads that the pool does not know yet when the signal comes would be waited for without end."""
     script = (

@@ -87,6 +87,7 @@ def check_files(rows: list[dict[str, str]], content: dict[str, Any]) -> None:
     assert accuracies == sorted(accuracies, reverse=True)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_source_models_own_output_on_the_granted_rows(
     rank: Run, config: Callable[..., ExperimentConfig]
 ) -> None:
@@ -146,6 +147,7 @@ def test_rows_are_encoded_once_and_kept(
     assert len(some) == 4 and set(some.index.tolist()) < set(start.pair.parts["target_granted"].index.tolist())
 
 
+@pytest.mark.slow
 def test_a_run_folder_may_know_other_classes_and_what_it_learnt_is_told(
     rank: Run, run_of: Callable[..., RunFolder]
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_run_folder_may_know_other_classes_and_what_it_learnt_is_told(
     assert out.splitlines()[3].split()[0] in map(str, (other, same)) and "to start from" not in out
 
 
+@pytest.mark.slow
 def test_a_model_without_a_trained_head_leaves_blanks_and_says_why(rank: Run) -> None:
     random = (*MODELS, "model.weights=random")
     code, out, _ = rank(*random)
@@ -199,6 +202,7 @@ def test_disagreement_about_the_first_is_told() -> None:
     assert "all scores put first: b" in list(lines(content(logme=["b"], knn=["b"])))
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_fit_is_told_before_any_is_trained(rank: Run, tmp_path: Path) -> None:
     code, out, err = rank(*(each for each in SOURCES if not each.startswith("data.source.classes")))
     assert (code, out) == (2, "")
@@ -206,12 +210,14 @@ def test_a_source_that_does_not_fit_is_told_before_any_is_trained(rank: Run, tmp
     assert err.endswith("[in moons]\n") and not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_is_none_is_told_before_another_candidate_is_trained(rank: Run, tmp_path: Path) -> None:
     code, out, err = rank(*MODELS[1:], "models=mlp,./nowhere")
     assert (code, out) == (2, "") and not (tmp_path / "outputs").exists()
     assert err == "nowhere: no such run folder, and no checkpoint of this name\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -158,6 +158,7 @@ def test_of_two_processes_one_makes_and_both_read(tmp_path: Path) -> None:
     assert made(tmp_path) == list(range(0, 100, 10))
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_its_rows_to_the_next(tmp_path: Path) -> None:
     first = start(tmp_path, 0.2)
     limit = time.monotonic() + 60

@@ -102,6 +102,7 @@ def made(made_places: Places) -> DomainData:
     return MnistM(config("made"), made_places).load()
 
 
+@pytest.mark.slow
 def test_the_made_set_is_the_same_on_every_machine(made: DomainData) -> None:
     assert made.train.x.shape == (60000, 28, 28, 3)
     assert made.test.x.shape == (10000, 28, 28, 3)

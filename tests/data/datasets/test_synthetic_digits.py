@@ -50,6 +50,7 @@ def test_an_image_depends_on_draw_split_and_number_alone(drawn: Glyphs, monkeypa
         assert (np.abs(other.astype(int) - images[:25]).mean((1, 2, 3)) > 1).all()
 
 
+@pytest.mark.slow
 def test_images_are_made_once(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(places)
     monkeypatch.setattr(synthetic_digits, "render", None)
