@@ -6,9 +6,12 @@ A module is imported when its verb is called, and imports what it needs itself; 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import NoReturn
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
+from tlrun import files
 from tlrun.config import ConfigError
 
 VERBS = ("list", "data", "doctor", "distance", "rank", "advise", "compare", "report", "diff", "predict", "eval")
@@ -39,6 +42,17 @@ class Parser(argparse.ArgumentParser):
             verb = self.prog.removeprefix("tlrun ")
             raise ConfigError([f"{verb}: {text}: no such option; see {self.prog} --help" for text in unknown])
         return options, rest
+
+
+def tell(lines: Iterable[str], content: Mapping[str, Any], place: str | None) -> None:
+    """Prints the lines, or all of `content` as JSON where `place` is `-`; another place is a file that gets the JSON.
+
+    Raises RunError where the file cannot be written.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    if place is not None and place != "-":
+        files.write_bytes(Path(place), f"{text}\n".encode())
+    print(text if place == "-" else "\n".join(lines))
 
 
 def at_least_one(text: str) -> int:

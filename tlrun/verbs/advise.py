@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.evidence.findings import LIKELY, UNLIKELY
-from tlrun.verbs import Parser
+from tlrun.verbs import Parser, tell
 
 if TYPE_CHECKING:
     from tlrun.config import ExperimentConfig
@@ -46,7 +42,7 @@ NOT_EVIDENCE = "All of this is by rules of thumb from a few rows, not evidence."
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the advice. Raises ConfigError where the command, a setting or the data is wrong."""
+    """Prints the advice. Raises ConfigError where the command, a setting or the data is wrong, RunError as a run does."""
     parser = Parser("advise", "KEY=VALUE ...  [options]", EPILOG)
     parser.add_argument("--rows", type=int, default=500, metavar="N", help="measure N rows of each domain (500)")
     parser.add_argument("--quick", action="store_true", help="leave out what it would cost: time no step")
@@ -57,14 +53,8 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"tlrun advise: --rows: must be at least {LEAST_ROWS}, got {asked.rows}")
     if chosen := [text for text in rest if _key(text).partition(".")[0] in ("strategy", "experiment")]:
         raise ConfigError(f"tlrun advise: {' '.join(chosen)}: which strategy to take is the question; leave it out")
-    try:
-        content = _content(rest, asked)
-        if asked.json and asked.json != "-":
-            files.write_bytes(Path(asked.json), _text(content).encode())
-    except files.RunError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(_text(content) if asked.json == "-" else "\n".join(lines(content)))
+    content = _content(rest, asked)
+    tell(lines(content), content, asked.json)
     return 0
 
 
@@ -306,7 +296,3 @@ def _wrapped(text: str, indent: str = "  ") -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, allow_nan=False)

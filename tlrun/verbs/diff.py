@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlrun.verbs import Parser
+from tlrun.verbs import Parser, tell
 
 if TYPE_CHECKING:
     from tlrun.evidence.difference import Agreement, Both, Course, Difference
@@ -31,22 +31,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("second", type=Path, metavar="RUN", help="that of another")
     parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the tables")
     asked = parser.parse_args(arguments)
-    from tlrun import files
     from tlrun.evidence.difference import difference
-    from tlrun.report import formats
 
     found = difference(asked.first, asked.second)
-    text = json.dumps({"format": FORMAT, **asdict(found)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if asked.json == "-":
-        print(text, end="")
-        return 0
-    if asked.json is not None:
-        files.write_bytes(Path(asked.json), text.encode())
-    for name, folder, command in zip(("first", "second"), found.folders, found.commands, strict=True):
-        print(f"{name + ':':<8}{folder}\n        {command}")
-    print("\n" + "\n".join(_sentences(found)) + "\n")
-    print(formats.terminal(list(_tables(found))), end="")
+    tell(_lines(found), {"format": FORMAT, **asdict(found)}, asked.json)
     return 0
+
+
+def _lines(found: Difference) -> Iterator[str]:
+    """The two runs with their commands, what differs in sentences, and the tables."""
+    from tlrun.report import formats
+
+    for name, folder, command in zip(("first", "second"), found.folders, found.commands, strict=True):
+        yield f"{name + ':':<8}{folder}\n        {command}"
+    yield from ("", *_sentences(found), "")
+    yield formats.terminal(list(_tables(found))).rstrip("\n")
 
 
 def _tables(found: Difference) -> Iterator[Table]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.evidence.findings import LIKELY, UNLIKELY
-from tlrun.verbs import Parser
+from tlrun.verbs import Parser, tell
 
 if TYPE_CHECKING:
     from tlrun.evidence.spaces import Side, Space, SplitName
@@ -50,7 +48,7 @@ NOTES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the distances. Raises ConfigError where the command, a setting or the data is wrong."""
+    """Prints the distances. Raises ConfigError where the command, a setting or the data is wrong, RunError as a run does."""
     parser = Parser("distance", "KEY=VALUE ... | RUN  [options]", EPILOG)
     parser.add_argument(
         "--rows", type=int, default=1000, metavar="N", help="at most so many rows of each domain (1000)"
@@ -64,14 +62,8 @@ def main(arguments: list[str]) -> int:
     runs = [text for text in rest if "=" not in text and not text.startswith("~")]
     if runs and len(rest) > 1:
         raise ConfigError(f"tlrun distance: name one RUN, or settings; got {' '.join(rest)}")
-    try:
-        content = _of_run(Path(runs[0]), asked) if runs else _of_settings(rest, asked)
-        if asked.json and asked.json != "-":
-            files.write_bytes(Path(asked.json), _text(content).encode())
-    except files.RunError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(_text(content) if asked.json == "-" else "\n".join(lines(content)))
+    content = _of_run(Path(runs[0]), asked) if runs else _of_settings(rest, asked)
+    tell(lines(content), content, asked.json)
     return 0
 
 
@@ -245,7 +237,3 @@ def _figure(measurement: dict[str, Any]) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" + ("" if p_value is None else f" (p {p_value:.3f})")
-
-
-def _text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, allow_nan=False)
