@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
+from tlrun.files import RunError
 from tlrun.run import RunFolder
 
 
@@ -34,4 +35,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RunError as error:  # a run that is not finished, or none
+        sys.exit(str(error))

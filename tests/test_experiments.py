@@ -95,7 +95,8 @@ def test_a_longer_experiment_has_the_budget_network_and_data_of_its_own_floor(
     floor, short = (config(f"experiment={longer.data.name}_source_only{end}") for end in ("_long", ""))
     for node in ("data", "model", "optim", "schedule", "engine", "augment", "pretrain"):
         assert longer.to_dict()[node] == floor.to_dict()[node], node
-    assert (longer.engine.steps_per_epoch or 0) > (short.engine.steps_per_epoch or 0)
+    rows, fewer = ((each.engine.steps_per_epoch or 0) * each.engine.batch_size for each in (longer, short))
+    assert rows > fewer
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

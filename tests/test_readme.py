@@ -91,10 +91,18 @@ def filled_in(arguments: list[str]) -> list[str]:
     return [str(runs.get(argument, argument)) for argument in arguments]
 
 
+def first_two(glob: re.Match[str]) -> str:
+    """Two of the experiments that a glob stands for; that the others compose is tested where they are."""
+    names = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob(f"{glob[1]}.yaml"))
+    assert len(names) > 2
+    return ",".join(names[:2])
+
+
 def made_small(arguments: list[str]) -> list[str]:
-    """A command that trains, with few steps on few rows, one seed and two grants."""
+    """A command that trains, with few steps on few rows, one seed, two grants and two experiments."""
     several = {"seed=0,1,2": "seed=0", "seeds=5": "seeds=1", "labels=1,5,10": "labels=1,5"}
     fewer = [several.get(argument, argument) for argument in arguments]
+    fewer = [re.sub(r"glob\((.+)\)", first_two, argument) for argument in fewer]
     fewer += ["seeds=1"] if fewer[0] == "compare" and "seeds=1" not in fewer else []
     small = (*SMALL[:-3], *PHOTOS) if any("root=./photos" in each for each in fewer) else SMALL
     small = SMALL[:-1] if any(each.startswith(("model=", "models=")) for each in fewer) else small
