@@ -140,6 +140,20 @@ def test_pictures_are_drawn_once(
     command = [*(each for each in TOY if each != "--no-plots"), "strategy=mmd", "seeds=1", "--out", str(tmp_path / "p")]
     assert [main(command), main(command)] == [0, 0]
     assert drawn == [tmp_path / "p"]
+    page = tmp_path / "page.html"
+    assert [main([*command, "--html", str(page)]), main([*command, "--html", str(page)])] == [0, 0]
+    assert drawn == 2 * [tmp_path / "p"]
+    assert all(name in page.read_text() for name in RUNS)
+    page.unlink()
+    assert main([*command, "--html", str(page)]) == 0
+    assert drawn == 3 * [tmp_path / "p"] and page.is_file()
+
+
+def test_the_page_can_come_without_pictures(compared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(compared)
+    page = tmp_path / "page.html"
+    assert main([*TOY, "strategy=mmd", "seeds=1", "--html", str(page)]) == 0
+    assert "target_only" in page.read_text()
 
 
 def _compare(folder: str, rig: Rig | None) -> None:

@@ -22,7 +22,7 @@ Given again, the command goes on where it was cut off, or shows the tables once 
   strategy.KEY=... goes to the strategies named, not to what is added to them; every other setting to all runs
 
   tlrun compare strategy=dann,mmd data=mnist_usps engine.epochs=6 --dry-run
-  tlrun compare strategy=fine_tune,dann data=mnist_usps labels=1,5,10 seeds=5
+  tlrun compare strategy=fine_tune,dann data=mnist_usps labels=1,5,10 seeds=5 --html compared.html
 """
 
 _STANDS = {"new": "missing", "done": "done", "running": "running", "failed": "failed", "interrupted": "interrupted"}
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="list the runs: done, missing, time expected")
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="for the pictures (report/)")
     parser.add_argument("--no-plots", action="store_true", help="tables alone")
+    parser.add_argument("--html", metavar="FILE", help="the whole report as one page, pictures inside")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     chosen, overrides = parser.parse_with_settings(arguments)
     from tlrun.evidence.comparison import plan_comparison, read_asked
@@ -70,7 +71,7 @@ def _compare(comparison: Comparison, arguments: list[str], chosen: argparse.Name
             return FAILED
     folders = [each.folder.path for each in comparison.members if each.folder.state() == "done"]
     if folders:
-        _report(folders, out=None if chosen.no_plots else chosen.out, again=not left)
+        _report(folders, out=None if chosen.no_plots else chosen.out, html=chosen.html, again=not left)
     return code
 
 
@@ -93,18 +94,19 @@ def _run(left: Sequence[Member], arguments: list[str], config_dir: str | None) -
     return session.ended_early, session.report()
 
 
-def _report(folders: Sequence[Path], *, out: Path | None, again: bool) -> None:
-    """The tables, and the pictures where they are not there from the last time.
+def _report(folders: Sequence[Path], *, out: Path | None, html: str | None, again: bool) -> None:
+    """The tables, and pictures and page where they are not there from the last time.
 
-    Drawing takes longer than all else here, so a file beside the pictures names the runs that they show.
+    Drawing takes longer than all else here, so a file beside the pictures names the runs and the page that show them.
     """
     from tlrun import files
     from tlrun.report.report import report
 
-    shown = "".join(f"{path}\n" for path in sorted(folders))
+    shown = "".join(f"{path}\n" for path in (*sorted(folders), *filter(None, [html])))
     names = None if out is None else out / "compared.txt"
     drawn = names is not None and again and names.is_file() and names.read_text() == shown
-    report(folders, {}, plots=None if drawn else out)
+    drawn = drawn and (html is None or Path(html).is_file())
+    report(folders, {"html": html} if html and not drawn else {}, plots=None if drawn else out)
     if names is not None and not drawn:
         files.write_bytes(names, shown.encode())
 
