@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from tests.report.conftest import Finished
 from tlrun import cli
+from tlrun.verbs import report as verb
 
 Call = Callable[..., tuple[int, str, str]]
 PICTURES = ("bars", "classes", "confusion", "curves", "reliability")
@@ -48,6 +50,19 @@ def test_without_plots_nothing_is_written(report: Call, finished: Finished, tmp_
     finished("source_only")
     assert report(tmp_path / "runs", "--no-plots")[::2] == (0, "")
     assert list(Path().iterdir()) == []
+
+
+def test_files_are_written_also_where_nobody_reads_the_tables(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    finished("source_only")
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert verb.main([str(tmp_path / "runs"), "--no-plots", "--html", str(tmp_path / "page.html")]) == 0
+    assert "source_only" in (tmp_path / "page.html").read_text()
 
 
 def test_every_format_goes_to_a_file_or_alone_to_standard_output(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tlrun import files
@@ -32,7 +33,10 @@ def report(
         if name in wanted:
             _give(text(), wanted[name])
     if "-" not in wanted.values():
-        print(formats.terminal(found.tables), end="", flush=True)
+        with suppress(
+            BrokenPipeError
+        ):  # whoever reads has seen enough; files that were asked for are written all the same
+            print(formats.terminal(found.tables), end="", flush=True)
     pictures: list[Picture] = []
     if plots is not None:
         from tlrun.report.plots import draw
