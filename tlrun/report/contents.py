@@ -16,6 +16,7 @@ from tlrun.report.groups import Group, group
 from tlrun.report.label_curve import Curve, label_curves
 from tlrun.report.planar import is_planar, svc_lines
 from tlrun.report.selection_rules import Judged, judge, rule_table
+from tlrun.report.source_models import without_source_models
 from tlrun.report.tables import Line, Table, label_tables, lines_of, tables
 
 
@@ -50,7 +51,7 @@ def contents(paths: Sequence[Path], *, rules_by_strategy: bool = False) -> Conte
 
     Raises ConfigError where there is no run. What is left out is told on standard error.
     """
-    collection = collect(paths)
+    collection = without_source_models(collect(paths))
     for each in collection.left_out:
         print(f"left out {each.path}: {each.reason}", file=sys.stderr)
     groups = group(collection.runs)

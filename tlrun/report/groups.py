@@ -134,7 +134,12 @@ def find_reference(group: Group, role: Role, groups: Iterable[Group]) -> Group |
 
 def same_setting(group: Group, other: Group) -> bool:
     """Whether two groups agree in all settings that do not belong to a strategy, and either both peek or neither does."""
-    return _shared(group) == _shared(other) and _peeks(group) == _peeks(other)
+    return shared_settings(group.settings) == shared_settings(other.settings) and _peeks(group) == _peeks(other)
+
+
+def shared_settings(settings: Mapping[str, Any]) -> str:
+    """One text for equal settings, those apart that belong to the strategy or follow from it."""
+    return _text({key: value for key, value in settings.items() if not _is_own(key)})
 
 
 def setting_without(group: Group, keys: Collection[str]) -> str:
@@ -172,11 +177,6 @@ def _fits(group: Group, reference: Group, role: Role) -> bool:
 
 def _peeks(group: Group) -> bool:
     return bool(group.settings.get("engine.select") == "oracle")
-
-
-def _shared(group: Group) -> str:
-    """All settings that do not belong to the strategy, as text."""
-    return _text({key: value for key, value in group.settings.items() if not _is_own(key)})
 
 
 def _is_own(key: str) -> bool:
