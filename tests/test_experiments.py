@@ -29,6 +29,7 @@ SEARCHES = sorted(path.stem for path in (ROOT / "scripts" / "tuning").glob("*.cs
 PAIRS = ("mnist_mnistm", "mnist_usps", "usps_mnist")
 METHODS = ("source_only", "target_only", "dann", "mmd", "deep_coral", "cdan", "mcc")
 LONGER = [name for name in EXPERIMENTS if name.endswith("_long")]
+EXERCISES = [name for name in EXPERIMENTS if name.startswith(("exercise_1", "exercise_2"))]
 BY_METHOD = [f"{pair}_{method}" for pair in PAIRS for method in METHODS]
 WITHOUT_TARGET_LABELS = ("information_maximisation", "entropy", "source_val", "last")
 
@@ -107,7 +108,7 @@ def test_a_heading_gives_the_command(name: str) -> None:
     assert fnmatchcase(name, asked)
 
 
-@pytest.mark.parametrize("name", [*BY_METHOD, *LONGER])
+@pytest.mark.parametrize("name", [*BY_METHOD, *LONGER, *EXERCISES])
 def test_a_heading_gives_mean_and_deviation_over_three_seeds_or_more_and_what_they_cost(name: str) -> None:
     promised = promise(name)
     assert re.search(r"[\d.]+ minutes a run, .* on 2 cores", header(name))
