@@ -103,7 +103,10 @@ def made_small(arguments: list[str]) -> list[str]:
     several = {"seed=0,1,2": "seed=0", "seeds=5": "seeds=1", "labels=1,5,10": "labels=1,5"}
     fewer = [several.get(argument, argument) for argument in arguments]
     fewer = [re.sub(r"glob\((.+)\)", first_two, argument) for argument in fewer]
-    for experiment, labels in (("label_curve", "3,10"), ("exercise_1", "10")):  # they grant more labels than few rows have
+    for experiment, labels in (
+        ("label_curve", "3,10"),
+        ("exercise_1", "10"),
+    ):  # they grant more labels than few rows have
         fewer += [f"data.target_labels={labels}"] if any(f"experiment={experiment}" in each for each in fewer) else []
     fewer += ["seeds=1"] if fewer[0] == "compare" and "seeds=1" not in fewer else []
     small = (*SMALL[:-3], *PHOTOS) if any("root=./photos" in each for each in fewer) else SMALL
