@@ -107,6 +107,7 @@ def test_every_strategy_has_its_yaml_and_every_yaml_its_strategy() -> None:
     assert modules == {path.stem for path in (PACKAGE.parent / "configs" / "strategy").glob("*.yaml")}
 
 
+@pytest.mark.slow
 def test_nothing_prints_but_the_command_line() -> None:
     for path in FILES:
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
@@ -147,6 +148,7 @@ def test_files_and_functions_stay_readable() -> None:
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 
+@pytest.mark.slow
 def test_everything_public_says_what_it_is_for() -> None:
     for path in FILES:
         tree = ast.parse(path.read_text())

@@ -142,6 +142,7 @@ def test_no_truncated_or_altered_checkpoint_passes_for_another(tmp_path: Path) -
     assert refused > 25
 
 
+@pytest.mark.slow
 def test_checkpoint_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     save_checkpoint(folder.last, {"digest": "d", "x": torch.zeros(500_000)})

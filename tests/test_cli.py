@@ -109,6 +109,7 @@ def test_hydra_writes_its_files_of_a_sweep_where_it_is_told_to(
     assert (folder / "mine" / "multirun.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_failed_job_stops_no_other_and_all_failures_are_told_at_the_end(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_missed_requirement_ends_with_1(tlrun: Callable[..., tuple[int, str, s
     assert runs.commands == ["tlrun 'run.require=target_test_accuracy>=0.7'"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminated", [False, True])
 def test_an_interrupted_sweep_stops_there_and_says_how_to_go_on(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, terminated: bool
@@ -373,6 +375,7 @@ def test_the_shell_completes_groups_and_keys() -> None:
     assert "complete" in in_a_process("-sc", "install=bash").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("list",), ("--info", "defaults"), ("-sc", "install=bash")])
 def test_a_reader_that_closes_early_is_no_error(arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
@@ -393,6 +396,7 @@ def test_the_log_is_shown_only_while_runs_run(
     assert logging.getLogger().handlers == before
 
 
+@pytest.mark.slow
 def test_a_real_run_and_the_same_command_again(tlrun: Callable[..., tuple[int, str, str]], folder: Path) -> None:
     code, out, err = tlrun(*TOY, "strategy=source_only", "engine.epochs=2")
     assert code == 0, err

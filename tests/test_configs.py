@@ -101,6 +101,7 @@ def test_an_option_composes_and_types_without_a_key_too_many_or_too_few(
         assert place["name"] == option
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

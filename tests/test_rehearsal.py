@@ -82,6 +82,7 @@ def test_a_sweep_holds_back_neither_a_finished_run_nor_a_fault_that_the_run_itse
     assert err.endswith("2 of 3 runs failed:\n  seed=1: the disk is gone\n  seed=2: the disk is gone\n")
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_their_seed_are_looked_at_once(
     tlrun: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_grey_images_in_three_channels_meet_published_weights_under_the_publishe
     assert name_choices(config(LITE, "data=mnist_usps", "data.channels=1")).data.normalize == "shared"
 
 
+@pytest.mark.slow
 def test_size_crop_and_interpolation_are_the_models(config):
     data = name_choices(config(LITE, "data.image_size=auto")).data
     assert (data.side, data.centre_fraction, data.resampling) == (224, 0.875, "bicubic")

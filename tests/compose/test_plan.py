@@ -88,6 +88,7 @@ def test_globs_and_ranges_are_spread() -> None:
     assert found.jobs == tuple(f"strategy={name} seed={seed}" for name in ("scratch", "source_only") for seed in (0, 3))
 
 
+@pytest.mark.slow
 def test_groups_that_must_be_chosen_may_be_swept() -> None:
     found = planned("data=pair", "domain@data.source=mnist,usps", "domain@data.target=mnistm", multirun=True)
     assert found.jobs == ("domain@data.source=mnist", "domain@data.source=usps")
@@ -117,6 +118,7 @@ def test_misspelt_groups_options_keys_and_values_are_told_all_at_once() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
     expected = {
         "strategy=null": f"no such strategy (choices: {STRATEGIES})",
@@ -230,6 +232,7 @@ def test_settings_from_a_folder_of_the_user_are_taken_and_checked(own: Path) -> 
     assert problems(config_dir=own / "nowhere") == [f"--config-dir {own / 'nowhere'}: no such folder"]
 
 
+@pytest.mark.slow
 def test_a_sweep_written_in_a_config_is_spread(own: Path) -> None:
     found = plan(Request((), multirun=True, config_dir=str(own), config_name="grid"))
     assert found.jobs == tuple(f"strategy={name} seed={seed}" for name in ("source_only", "mine") for seed in (0, 1))

@@ -121,6 +121,7 @@ def test_the_oracle_is_never_chosen_by_itself(config: Config) -> None:
             assert name_choices(asked).engine.select != "oracle"
 
 
+@pytest.mark.slow
 def test_frozen_features_are_encoded_once_unless_images_are_augmented(config: Config) -> None:
     for augment, once in (("none", True), ("light", False)):
         asked = config("strategy=feature_extract", "data.target_labels=1", f"augment={augment}")
@@ -151,6 +152,7 @@ def test_digits_and_letters_are_not_mirrored_unless_asked_for(data: list[str], s
     assert name_choices(config("strategy=dann", *data, *pipelines, "augment.flip=0.3")).augment.flip == 0.3
 
 
+@pytest.mark.slow
 def test_augmentation_of_target_rows_is_taken_back_where_none_are_read(config: Config) -> None:
     ways: dict[str, tuple[str, ...]] = {"shared": (), "apart": ("augment@augment.target=contrast",)}
     names = {

@@ -90,6 +90,7 @@ def test_single_row_fills_a_batch(stream_of: MakeStream, pair: DomainPair) -> No
     assert stream_of(one, batch_size=5).batch(2).index.tolist() == [part.index[0]] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [{}, {"shift": 2, "contrast": 0.3}, {"shift": 1, "albumentations": [NOISE]}])
 def test_batch_does_not_depend_on_what_was_read_before(stream_of: MakeStream, augment: dict[str, Any]) -> None:
     in_order, at_random = (stream_of("target_unlabelled", augment=augment, views=2) for _ in range(2))

@@ -124,6 +124,7 @@ def test_an_adaptation_above_frozen_stages_encodes_once_and_is_the_same_run(
     np.testing.assert_allclose(*shares, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_augmented_adaptation_is_not_encoded_once(train: Train, encodings: list[int]) -> None:
     settings = ("strategy=mmd", "model.weights=random", "model.bottleneck=8", "strategy.train=head", "augment=light")
     assert train(*DIGITS, *settings).read_config()["strategy"]["encode_once"] is False

@@ -41,6 +41,7 @@ ALIGNING = (*TOY, "data.target_labels=none")
 # -- what a run folder says ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_metrics_have_one_header_for_all_phases_and_blanks_where_a_phase_has_none(train: Train) -> None:
     folder = train(*TOY, "strategy=dann", "strategy.finetune_share=0.4", "strategy.update=alternating")
     lines = folder.metrics.read_text().splitlines()
@@ -55,6 +56,7 @@ def test_metrics_have_one_header_for_all_phases_and_blanks_where_a_phase_has_non
         assert table[column].notna().all(), column
 
 
+@pytest.mark.slow
 def test_header_is_there_before_the_first_epoch_is_over(train: Train, described: Describe) -> None:
     settings = (*TOY, *SAVING, "strategy=mmd")
     with pytest.MonkeyPatch.context() as patch:
@@ -67,6 +69,7 @@ def test_header_is_there_before_the_first_epoch_is_over(train: Train, described:
     assert train(*settings).metrics.read_text().startswith(header)
 
 
+@pytest.mark.slow
 def test_finished_run_holds_every_file_and_field_and_no_other(train: Train) -> None:
     folder = train(*TOY, "strategy=fine_tune")
     assert unknown_files(folder.path) == []
@@ -80,6 +83,7 @@ def test_finished_run_holds_every_file_and_field_and_no_other(train: Train) -> N
     assert {name for name, value in summary.items() if value is None} == may_be_null
 
 
+@pytest.mark.slow
 def test_summary_agrees_with_tables_and_predictions(train: Train) -> None:
     folder = train(*DIGITS, "strategy=source_only", "engine.select=information_maximisation")
     summary, table, predictions = folder.read_summary(), folder.read_metrics(), folder.read_predictions()
@@ -111,6 +115,7 @@ def test_steps_epochs_and_images_are_counted(train: Train) -> None:
     assert table["lr"].tolist() == pytest.approx(decayed)
 
 
+@pytest.mark.slow
 def test_steps_of_an_epoch_follow_the_longer_domain_whatever_the_strategy_reads(train: Train) -> None:
     settings = (*ALIGNING, "engine.steps_per_epoch=null", "engine.epochs=1", "engine.batch_size=64")
     card = train(*settings, "strategy=source_only").read_data_card()
@@ -197,6 +202,7 @@ def test_granted_validation_labels_alone_are_read_by_target_val(train: Train) ->
 # -- what learns and what keeps still ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_frozen_backbone_keeps_weights_and_batch_statistics(train: Train, described: Describe) -> None:
     settings = (*DIGITS, "strategy=feature_extract", "data.target_labels=3", "model.map_dropout=0.3")
     for encode_once in ("true", "false"):
@@ -245,6 +251,7 @@ def test_encoding_once_refuses_mixing(train: Train) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_mixed_labels_reach_the_loss_and_never_the_evaluation(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     loss = SourceOnly.loss
@@ -406,6 +413,7 @@ def test_adversary_that_trains_alone_is_reported_dead(train: Train, monkeypatch:
     assert folder.read_summary()["transfer_alive"] == {"adversarial": 0.0}
 
 
+@pytest.mark.slow
 def test_discriminator_that_still_tells_the_domains_apart_is_reported(train: Train) -> None:
     far = (
         "strategy=dann",

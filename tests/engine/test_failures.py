@@ -161,6 +161,7 @@ def test_damaged_best_checkpoint_is_never_reported_as_the_result(
     assert not stopped.summary.exists()
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_run_is_refused(stopped: RunFolder, train: Train) -> None:
     other = train(*SETTINGS, "seed=1", root="others")
     shutil.copy(other.last, stopped.last)
@@ -245,6 +246,7 @@ def test_rate_that_is_far_too_high_stops_the_run_and_says_where(described: Descr
     assert (status["state"], status["reason"]) == ("failed", str(error.value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0, 60])
 def test_term_that_is_not_finite_is_named_with_its_step_and_phase(
     seconds: int, described: Describe, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -360,6 +362,7 @@ def test_second_process_on_a_run_is_told_who_has_it(described: Describe, train: 
     assert child.end() == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("children")
 def test_second_process_waits_for_a_source_model_in_the_making_and_takes_it(
     described: Describe, train: Train, tmp_path: Path

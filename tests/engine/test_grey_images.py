@@ -53,6 +53,7 @@ def test_one_channel_that_was_asked_for_is_refused_with_what_to_set(
     )
 
 
+@pytest.mark.slow
 def test_the_card_counts_files_that_are_grey_transparent_or_deep(
     tmp_path: Path, published: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def test_weight_decay_leaves_biases_and_norms_alone_when_asked_to(
     assert len(list(strategy.parameters())) == sum(len(each["params"]) for each in ours.optimizer.param_groups)
 
 
+@pytest.mark.slow
 def test_every_group_follows_the_cycle_at_its_own_rate(config: Config, build: Callable[..., Strategy]) -> None:
     strategy = build("fine_tune", "strategy.rates={hidden1: 0.5}", "strategy.backbone_rate=0.2")
     for optim, key in (("sgd", "momentum"), ("adamw", "betas")):

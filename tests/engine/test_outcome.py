@@ -48,6 +48,7 @@ def test_a_milder_sensor_leaves_twins_more_alike(train: Train) -> None:
     assert cosines[0] > cosines[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["features", "digits in colours"])
 def test_domains_of_other_rows_have_no_twins(which: str, train: Train) -> None:
     in_colours = tuple(each.replace("source.colours=false", "source.colours=true") for each in TWINS)

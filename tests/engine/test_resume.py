@@ -134,6 +134,7 @@ def test_run_stopped_and_saved_at_any_steps_equals_one_never_stopped(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+@pytest.mark.slow
 def test_comparison_of_runs_sees_one_bit(train: Train, tmp_path: Path) -> None:
     folder = train(*TOY, "strategy=source_only", root="whole")
     other = train(*TOY, "strategy=source_only")
@@ -308,6 +309,7 @@ def test_run_killed_within_its_source_model_or_just_after_equals_one_never_kille
 # -- what a restart does and does not -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_finished_run_is_reported_and_not_touched(described: Describe, train: Train) -> None:
     folder = train(*TOY, "strategy=fine_tune")
     before = {path: path.stat() for path in folder.path.parent.rglob("*") if path.name != "lock"}
@@ -366,6 +368,7 @@ def test_scaler_of_fp16_is_in_the_checkpoint_and_goes_on(
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
 
 
+@pytest.mark.slow
 def test_time_of_every_piece_is_counted_and_the_time_between_is_not(train: Train) -> None:
     settings = (*TOY, "strategy=source_only")
     started = time.monotonic()
@@ -382,6 +385,7 @@ def test_time_of_every_piece_is_counted_and_the_time_between_is_not(train: Train
 # -- phases, evaluations and steps ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_next_phase_begins_at_its_planned_step_after_one_that_ended_early(train: Train) -> None:
     folder = train(*KINDS["progressive"])
     by_phase: dict[str, list[dict[str, Any]]] = {}
@@ -415,6 +419,7 @@ def test_early_stopping_ends_the_phase_after_so_many_looks_without_improvement(t
     assert folder.read_summary()["epochs"] == len(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -439,6 +444,7 @@ def test_patience_is_not_given_anew_by_a_restart(
     assert phases.count(phases[0]) == 3
 
 
+@pytest.mark.slow
 def test_accumulated_batches_equal_one_larger_batch(train: Train) -> None:
     settings = (*TOY, "strategy=source_only")
     whole = train(*settings, "engine.batch_size=48")

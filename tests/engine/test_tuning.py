@@ -38,6 +38,7 @@ def model_of(folder: RunFolder, name: str = "best") -> dict[str, Tensor]:
 # -- the moving average ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmup", [True, False])
 def test_what_is_kept_is_the_average_of_every_steps_weights(warmup: bool, train: Train) -> None:
     live: list[dict[str, Tensor]] = []
@@ -143,6 +144,7 @@ def test_class_weights_count_granted_labels_alone(described: Describe) -> None:
     assert class_weights(described(*DIGITS).optim, pair) == {}
 
 
+@pytest.mark.slow
 def test_class_weights_reach_the_loss_of_a_run(train: Train) -> None:
     seen: list[dict[str, Tensor]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -151,6 +153,7 @@ def test_class_weights_reach_the_loss_of_a_run(train: Train) -> None:
     assert all(each["source"].shape == (10,) and each["source"].std() > 0 for each in seen)
 
 
+@pytest.mark.slow
 def test_balanced_batches_hold_every_class_of_labelled_rows_equally_often(train: Train) -> None:
     seen: list[Batch] = []
     own = Engine._batch
@@ -200,6 +203,7 @@ def test_views_change_what_is_measured_and_nothing_of_training(train: Train) -> 
     assert -sum(map(math.log, of_label)) / 100 == pytest.approx(summary["target_test_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_strategies_see_rows_as_they_are_whatever_the_evaluation_averages(train: Train) -> None:
     found: list[Examples] = []
 
@@ -263,6 +267,7 @@ def test_one_row_a_batch_is_refused_where_a_phase_needs_two(
     assert caught.value.problems == [problem]
 
 
+@pytest.mark.slow
 def test_one_row_a_batch_trains_where_nothing_needs_two_and_the_trial_draws_nothing(
     train: Train, tmp_path: Any
 ) -> None:

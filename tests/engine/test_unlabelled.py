@@ -27,6 +27,7 @@ TARGET_FIGURES = ("target_test_accuracy", "target_test_macro_f1", "target_test_l
                   "last_target_test_accuracy", "oracle_target_test_accuracy", "oracle_epoch")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_run_without_target_labels_blanks_their_figures_and_predicts_every_row(train: Train) -> None:
     folder = train(*NOTHING_KNOWN, "strategy=mmd", "engine.select=information_maximisation")
     summary = folder.read_summary()
@@ -55,6 +56,7 @@ def test_partly_labelled_target_is_measured_over_its_labelled_rows(train: Train)
     assert set(others["label"]) == {""} and len(others) == 50
 
 
+@pytest.mark.slow
 def test_no_unknown_label_reaches_training_of_a_partly_labelled_target(train: Train) -> None:
     folder = train(*HALF_KNOWN, "strategy=target_only")
     assert folder.read_summary()["rows_target_labels"] == 45
@@ -100,6 +102,7 @@ def test_report_of_runs_without_target_labels_has_blanks_and_no_nought(
     assert "no picture moons_tests.engine.moons_unknown-confusion: no target test row has a label" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["scratch", "fine_tune", "feature_extract", "progressive", "target_only"])
 def test_one_labelled_domain_is_trained_without_a_source(strategy: str, train: Train) -> None:
     weights = () if strategy in ("scratch", "target_only") else ("model.weights=random",)
@@ -139,6 +142,7 @@ def test_what_needs_a_source_is_refused_where_there_is_none(
     assert problem.startswith(said)
 
 
+@pytest.mark.slow
 def test_transductive_run_tests_on_all_target_rows_and_selects_on_them_without_labels(train: Train) -> None:
     settings = (*MOONS, "strategy=mmd", "data.protocol=transductive", "engine.select=entropy")
     folder = train(*settings, "data.target.num_rows=150")

@@ -103,6 +103,7 @@ def test_scratch_starts_from_nothing_whatever_the_others_start_from() -> None:
     assert weights == {"source_only": "random", "scratch": "random", "fine_tune": "source", "target_only": "random"}
 
 
+@pytest.mark.slow
 def test_a_ceiling_that_cannot_be_is_left_out_and_said() -> None:
     found = planned(*TOY, "strategy=dann", "seeds=1", "data.protocol=transductive", "data.target_labels=none")
     assert counted(found) == {"source_only": 1, "dann": 1}

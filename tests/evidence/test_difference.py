@@ -67,6 +67,7 @@ def write(finished: Finished) -> Callable[..., RunFolder]:
     return folder
 
 
+@pytest.mark.slow
 def test_only_settings_that_differ_are_told_under_their_full_names(write: Callable[..., RunFolder]) -> None:
     found = difference(write().path, write("optim.lr=0.5", seed=1).path)
     assert found.config == {"optim.lr": (found.config["optim.lr"][0], 0.5), "seed": (0, 1)}

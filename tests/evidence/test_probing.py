@@ -53,6 +53,7 @@ def test_parts_that_hold_withheld_labels_need_not_be_there(config: Config) -> No
     assert probed(asked, without) == probed(asked)
 
 
+@pytest.mark.slow
 def test_with_all_labels_granted_class_shares_are_counted(config: Config) -> None:
     asked = config(*DIGITS, "strategy=source_only", "data.target_labels=all")
 

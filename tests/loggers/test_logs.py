@@ -106,6 +106,7 @@ def test_a_run_killed_between_two_epochs_has_each_epoch_once_in_its_log(
     assert_logged(name, folder)
 
 
+@pytest.mark.slow
 @each_logger
 def test_a_finished_run_is_logged_from_its_files_when_it_is_asked_for_later(
     name: str, described: Describe, train: Train
@@ -119,6 +120,7 @@ def test_a_finished_run_is_logged_from_its_files_when_it_is_asked_for_later(
     assert folder.loggers.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_logs_change_neither_a_runs_name_nor_its_numbers(
     train: Train, described: Describe, memory: type[Memory]
 ) -> None:

@@ -144,6 +144,7 @@ def test_no_batch_at_all_is_no_rows():
     assert ClassificationMetrics(3, CPU).result().rows == 0
 
 
+@pytest.mark.slow
 def test_half_precision_logits_are_summed_in_float64():
     logits, y = draw(3000, 3)
     low = logits.bfloat16()

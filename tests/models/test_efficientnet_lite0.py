@@ -32,6 +32,7 @@ def pretrained():
     return model, zoo.load_weights(model, config, classes=THOUSAND)
 
 
+@pytest.mark.slow
 @packaged
 def test_real_weights_come_from_the_package_with_their_classifier(pretrained):
     model, loaded = pretrained

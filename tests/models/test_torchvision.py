@@ -45,6 +45,7 @@ def features_of(network, x):
     return captured[0], logits
 
 
+@pytest.mark.slow
 def test_a_plain_state_dict_gives_torchvisions_features_and_logits(make, settings, network, tmp_path):
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
     x = torch.randn(2, 3, 64, 64)
@@ -86,6 +87,7 @@ def test_keeping_a_last_layer_of_another_size_is_an_error(make, settings, networ
     assert model.pretrained == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "features"), [("resnet34", 512), ("resnet50", 2048)])
 def test_other_residual_networks_fit_too(make, arch, features):
     model = make("resnet18", arch=arch)

@@ -154,6 +154,7 @@ def test_dropout_of_the_head_acts_in_training_only(hidden):
     assert torch.equal(head.eval()(x) != 0, kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", STAGES)
 def test_the_seed_decides_the_parameters(settings, file):
     def built(seed):

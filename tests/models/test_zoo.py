@@ -57,6 +57,7 @@ def test_unresolved_weights_are_refused(make, settings):
         zoo.load_weights(make("lenet"), settings("lenet", weights="source"), classes=DIGITS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["digits_cnn", "lenet", "dtn", "mlp", "resnet18"])
 def test_a_checkpoint_comes_back_bit_for_bit(make, settings, file, tmp_path):
     trained = other(make, file, bottleneck=8)

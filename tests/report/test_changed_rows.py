@@ -45,6 +45,7 @@ def pair(finished: Finished, tmp_path: Path) -> Pair:
     return made
 
 
+@pytest.mark.slow
 def test_rows_that_one_alone_has_right_are_ranked_by_the_probability_of_the_true_class(pair: Pair) -> None:
     def write(folder: RunFolder, is_floor: bool) -> None:
         guesses = "bbaabb" if is_floor else "aaabba"
@@ -86,6 +87,7 @@ def test_at_most_twelve_each_and_no_class_fills_the_picture(pair: Pair) -> None:
     assert [each.row for each in lost] == list(range(51, 39, -1))
 
 
+@pytest.mark.slow
 def test_images_that_are_files_are_shown_as_they_are(pair: Pair, tmp_path: Path) -> None:
     def write(folder: RunFolder, is_floor: bool) -> None:
         rows = []

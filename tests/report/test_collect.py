@@ -119,6 +119,7 @@ def test_paths_that_are_no_folders_are_all_told_at_once(finished: Finished, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_settings_are_those_that_name_a_run(finished: Finished, tmp_path: Path) -> None:
     finished("dann", "run.root=elsewhere", "device=cpu", "data.root=there")
     finished("fine_tune", "data.target_labels=5")

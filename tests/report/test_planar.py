@@ -72,6 +72,7 @@ def test_without_granted_labels_there_is_no_svc_from_scratch(root: Path) -> None
     assert [line.strategy for line in svc_lines(floor)] == ["SVC, direct transfer"]
 
 
+@pytest.mark.slow
 def test_every_strategy_and_the_svc_have_a_boundary_titled_with_its_own_accuracy(root: Path) -> None:
     with style.styled():
         figure = boundaries(groups(root))

@@ -85,6 +85,7 @@ def test_the_picture_shows_accuracy_and_rows_of_all_seeds_by_confidence(finished
     assert [count for count in rows.get_data().values.tolist() if count] == [4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_panels_of_any_number_are_legible(count: int, finished: Finished, tmp_path: Path) -> None:
     for number in range(count):

@@ -108,6 +108,7 @@ def test_a_table_that_cannot_be_written_exits_with_1(report: Call, finished: Fin
     assert err.startswith("cannot write file/table.csv: ")
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_drawn_is_told_and_stops_no_other(
     report: Call, finished: Finished, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_data_that_are_not_here_leave_out_the_svc_and_nothing_else(
     assert err.startswith("no SVC beside toy_gaussians: data.source.name: there is no 'gone'")
 
 
+@pytest.mark.slow
 def test_tables_alone_load_neither_torch_nor_matplotlib_nor_pandas(finished: Finished, tmp_path: Path) -> None:
     for seed in (0, 1):
         finished("source_only", seed=seed)

@@ -125,6 +125,7 @@ def test_equality_is_harder_to_claim_of_many() -> None:
     assert (among[0].word, among[0].p_equal) == ("undecided", pytest.approx(3 * alone.p_equal))
 
 
+@pytest.mark.slow
 def test_twelve_strategies_of_pure_chance_seldom_give_a_verdict() -> None:
     random = np.random.default_rng(3)
     judged = [judge(random.normal(0, 0.02, size=(12, 3)).tolist()) for _ in range(400)]

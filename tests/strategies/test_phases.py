@@ -53,6 +53,7 @@ def test_head_learns_first_and_then_all(build: Build) -> None:
     assert opened(build("fine_tune")) == [("train", 1.0, everything)]
 
 
+@pytest.mark.slow
 def test_frozen_stages_are_run_once_in_the_heads_phase_unless_images_are_augmented(
     build: Build, config: Callable[..., ExperimentConfig]
 ) -> None:
@@ -88,6 +89,7 @@ def test_rates_by_pattern_replace_those_by_depth(build: Build) -> None:
     assert with_bottleneck == pytest.approx({"head": 1.0, "bottleneck": 3.0, "hidden2": 0.2, "hidden1": 0.1})
 
 
+@pytest.mark.slow
 def test_a_rate_of_0_keeps_the_stage_frozen_in_every_phase(build: Build) -> None:
     assert opened(build("fine_tune", "strategy.rates={hidden1: 0}")) == [("train", 1.0, {"head", "hidden2"})]
     assert opened(build("progressive", "strategy.rates={hidden2: 0}")) == [
@@ -96,6 +98,7 @@ def test_a_rate_of_0_keeps_the_stage_frozen_in_every_phase(build: Build) -> None
     ]
 
 
+@pytest.mark.slow
 def test_rates_that_say_nothing_or_two_things_are_refused_by_name(build: Build) -> None:
     assert problems(build, "fine_tune", "strategy.rates={hiden1: 1, h*1: 0.5, hidden?: 0.1}") == [
         "strategy.rates: 'hiden1' matches no stage that learns; there are hidden1, hidden2, head",

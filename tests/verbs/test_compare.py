@@ -102,6 +102,7 @@ def test_peeking_is_said(
     assert "\n0 of 4 done; " in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -70,6 +70,7 @@ def test_show_draws_what_each_domain_gets_and_what_is_mixed(data: Run, tmp_path:
     assert changed("mixed") == [False, True, False, False]
 
 
+@pytest.mark.slow
 def test_show_draws_points_in_the_plane_with_the_granted_ones_ringed(data: Run, tmp_path: Path) -> None:
     sizes = []
     for grant in ("none", "5"):

@@ -63,6 +63,7 @@ def test_a_domain_is_no_distance_from_itself(distance: Run) -> None:
                                        "transfer is likely to work"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_named_model_is_compared_in_its_features_too_and_the_same_each_time(distance: Run) -> None:
     first, second = (distance(*PAIR, "model=mlp", "model.widths=[24,12]", "--json", "-")[1] for _ in range(2))
     assert list(spaces(first)) == ["inputs", "start (random weights, seed 0)"]
@@ -74,6 +75,7 @@ def test_a_named_model_is_compared_in_its_features_too_and_the_same_each_time(di
     assert values[:2] == values[2:]
 
 
+@pytest.mark.slow
 def test_granted_labels_alone_are_read_for_the_joint_error(distance: Run) -> None:
     for grant, rows in (("none", 0), ("3", 6)):
         terms = spaces(distance(*PAIR, f"data.target_labels={grant}", "--json", "-")[1])["inputs"]["terms"]
@@ -83,6 +85,7 @@ def test_granted_labels_alone_are_read_for_the_joint_error(distance: Run) -> Non
         assert terms["source_error"] == 0 and terms["source_error_of"] == "a linear probe, cross-validated"
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_at_its_start_and_in_its_selected_model(
     distance: Run, run_of: Callable[..., RunFolder]
 ) -> None:

@@ -32,6 +32,7 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return run
 
 
+@pytest.mark.slow
 def test_a_runs_own_data_give_its_own_figures_and_files(digits: RunFolder, evaluate: Run, tmp_path: Path) -> None:
     before = sorted(digits.path.rglob("*"))
     code, out, err = evaluate(digits.path, "--output", "out")
@@ -54,6 +55,7 @@ def test_a_runs_own_data_give_its_own_figures_and_files(digits: RunFolder, evalu
     assert sorted(digits.path.rglob("*")) == before and unknown_files(digits.path) == []
 
 
+@pytest.mark.slow
 def test_another_domain_in_the_targets_place_is_evaluated_alone(digits: RunFolder, evaluate: Run) -> None:
     code, out, _ = evaluate(digits.path, *COLOURED, "--split", "test")
     assert code == 0

@@ -59,6 +59,7 @@ def kept(run: RunFolder) -> Path:
     return run.path.parent / "kept"
 
 
+@pytest.mark.slow
 def test_test_images_get_the_predictions_that_the_run_wrote_though_its_data_are_gone(
     photo: RunFolder, predict: Run, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_test_images_get_the_predictions_that_the_run_wrote_though_its_data_are_
     assert shares(found, classes) == pytest.approx(shares(written.to_dict("records"), classes), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_digits_held_as_arrays_are_predicted_from_files_of_their_own_size_to_the_bit(
     digits: RunFolder, predict: Run, tmp_path: Path
 ) -> None:

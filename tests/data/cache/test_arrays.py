@@ -195,12 +195,14 @@ def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_makes_and_both_read(tmp_path: Path) -> None:
     processes = [start(tmp_path, 0.5) for _ in range(2)]
     assert [process.communicate(timeout=60)[0] for process in processes] == ["700000\n", "700000\n"]
     assert (tmp_path / "made").read_text() == "made\n"
 
 
+@pytest.mark.slow
 def test_a_killed_maker_holds_no_lock(tmp_path: Path) -> None:
     first = start(tmp_path, 600)
     limit = time.monotonic() + 60
