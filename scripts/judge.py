@@ -85,10 +85,10 @@ def judge_advise(seeds: Sequence[str], common: Sequence[str]) -> Iterator[Sequen
             first = advice["recommendations"][0]
             chosen = (first["strategy"], *first["settings"])
             reached = {
-                menu: mean(accuracy(run(f"strategy={menu[0]}", *menu[1:], *fixed, f"seed={seed}")) for seed in seeds)
-                for menu in dict.fromkeys((*((strategy,) for strategy in strategies), chosen))
+                tried: mean(accuracy(run(f"strategy={tried[0]}", *tried[1:], *fixed, f"seed={seed}")) for seed in seeds)
+                for tried in dict.fromkeys((*((strategy,) for strategy in strategies), chosen))
             }
-            best = max(reached, key=lambda menu: reached[menu])
+            best = max(reached, key=lambda tried: reached[tried])
             yield (f"`{pair}`", labels, f"{advice['size']}, {advice['closeness']}", f"`{' '.join(chosen)}`",
                    f"{reached[chosen]:.1f}", f"`{' '.join(best)}`", f"{reached[best]:.1f}",
                    f"{reached[best] - reached[chosen]:.1f}")  # fmt: skip
