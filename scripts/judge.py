@@ -7,7 +7,7 @@
 rank: each domain in turn is the target, the others are the sources to choose from, 5 target labels a class are granted;
 a source is worth what `fine_tune` from its source model reaches. advise: every pair without target labels and with 10 a
 class; an advice is worth what its first command reaches, beside all strategies that could have been named. LeNet, 1,500
-steps of 64 rows for runs and source models alike. Neither verb's rules were set on these runs. Runs go to
+steps of 64 rows for runs and source models alike. Runs go to
 outputs/judge, those that are there are not trained again. Domains whose files TLRUN_DATA does not hold are left out, and
 said. Settings given are those of every run (a device, fewer steps).
 """

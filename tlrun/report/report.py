@@ -33,9 +33,7 @@ def report(
         if name in wanted:
             _give(text(), wanted[name])
     if "-" not in wanted.values():
-        with suppress(
-            BrokenPipeError
-        ):  # whoever reads has seen enough; files that were asked for are written all the same
+        with suppress(BrokenPipeError):  # files that were asked for are written also where nobody reads on
             print(formats.terminal(found.tables), end="", flush=True)
     pictures: list[Picture] = []
     if plots is not None:
