@@ -202,8 +202,19 @@ def test_a_problem_of_some_jobs_names_them() -> None:
 def test_a_sweep_names_a_wrong_option_once() -> None:
     assert problems("strategy=dan,dann,source_only", "seed=0,1", "strategy.weight=0", multirun=True) == [
         f"strategy=dan: no such strategy; did you mean dann? (choices: {STRATEGIES})",
-        "strategy.weight=0: unknown key with strategy=source_only (keys of strategy: name)",
         "strategy.weight: must be above 0, got 0 [in strategy=dann seed=0 and 1 more]",
+        "strategy.weight=0: unknown key with strategy=source_only (keys of strategy: name) "
+        "[in strategy=source_only seed=0 and 1 more]",
+    ]
+
+
+@pytest.mark.slow
+def test_what_every_swept_choice_brings_may_be_set_for_all_of_them() -> None:
+    # The pair that is chosen by default has no frame.
+    plan = planned("data=mnist_usps,mnist_usps", "data.target.frame=padded", "strategy=dann,cdan", multirun=True)
+    assert [job.settings.data.target.frame for job in plan.here] == ["padded"] * 4
+    assert problems("data=mnist_usps,mnist_mnistm", "data.target.frame=padded", "seed=0,1", multirun=True) == [
+        "data.target.frame=padded: unknown key; did you mean data.target.name? [in data=mnist_mnistm seed=0 and 1 more]"
     ]
 
 

@@ -38,6 +38,9 @@ from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.config.error_text import unknown
 from tlrun.listing import config_folder
 
+Refusals = tuple[dict[str, str], dict[str, list[str]]]
+"""What is refused and hidden, as `_Composer` says."""
+
 HYDRAS_SWEEP_DIR = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 """`hydra.sweep.dir` where nobody has set it."""
 
@@ -94,12 +97,15 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
             told += error.problems
     with _composer(request) as composer:
         multirun, jobs, node = composer.expand(overrides, multirun=request.multirun)
+        told += filter(None, composer.refused.values())
         names = job_names(jobs)
         found: dict[str, list[str]] = {}
+        swept: list[str] = []  # what is said of an override that not all jobs have tells by itself which have it
         for name, job in zip(names, jobs, strict=True):
             for problem in composer.problems(job, types=types):
                 found.setdefault(problem, []).append(name)
-        told += [*filter(None, composer.refused.values()), *located(found, len(jobs))]
+            swept += filter(None, (composer.refused.get(each) for each in job if each not in overrides))
+        told += [*swept, *located({each: found[each] for each in found if each not in swept}, len(jobs))]
     hides_sweep_dir = multirun and node["sweep"]["dir"] == HYDRAS_SWEEP_DIR
     launcher = node["runtime"]["choices"].get("hydra/launcher")
     if hides_sweep_dir and launcher != "basic":
@@ -212,8 +218,8 @@ class _Composer:
     """Composes one set of overrides after another, and finds which of them are at fault where Hydra refuses.
 
     refused: the overrides found at fault by now, and why, or nothing where another's fault may be the reason; they are
-    left out of every later set. hidden: for refused choices, the keys about which nothing can be said without them.
-    settings: of the jobs in which nothing was wrong, in order.
+    left out of every later set that makes the same choices. hidden: for refused choices, the keys about which nothing can
+    be said without them. settings: of the jobs in which nothing was wrong, in order.
     """
 
     def __init__(self, composed: Composed) -> None:
@@ -221,6 +227,8 @@ class _Composer:
         self.refused: dict[str, str] = {}
         self.hidden: dict[str, list[str]] = {}
         self.settings: list[ExperimentConfig] = []
+        self.in_all: Refusals = ({}, {})
+        self.by_choices: dict[tuple[str, ...], Refusals] = {}
         self.last: tuple[list[str], DictConfig, list[str]] | None = None
 
     def expand(self, overrides: Sequence[str], *, multirun: bool) -> tuple[bool, list[tuple[str, ...]], dict[str, Any]]:
@@ -244,6 +252,8 @@ class _Composer:
         node = _plain(config)["hydra"]
         if not multirun and not str(node["mode"]).endswith("MULTIRUN"):
             return False, [tuple(fixed)], node
+        if _only_composes(node):  # what a swept choice brings is known in the jobs alone: each of them is checked
+            self.refused, self.hidden = {}, {}
         self.refused = {override: why for override, why in self.refused.items() if override not in several}
         for_hydra = [override for override, each in parsed.items() if each.is_hydra_override()]
         for override in set(for_hydra) - set(fixed):
@@ -255,13 +265,15 @@ class _Composer:
         return True, [(*for_hydra, *job) for job in self._product(axes)], node
 
     def problems(self, overrides: Sequence[str], *, types: bool) -> list[str]:
-        """What is wrong with one job beside the overrides that are refused."""
-        config, problems = self.settle(overrides)
+        """What is wrong with one job."""
+        self._recall(overrides)
+        config, missing = self.settle(overrides)
+        problems = [*filter(None, map(self.refused.get, overrides)), *missing]
         if not types:
             return problems
         # What a refused choice would have brought is not known, so nothing is said about what stands in its place.
         hidden = [key for each in overrides for key in self.hidden.get(each, ())]
-        hidden += [package_of(each.partition(":")[0]) for each in problems]
+        hidden += [package_of(each.partition(":")[0]) for each in missing]
         if "" in hidden:
             return problems
         HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:runtime.cwd}
@@ -275,6 +287,14 @@ class _Composer:
 
         self.settings.append(settings)
         return check(settings)
+
+    def _recall(self, overrides: Sequence[str]) -> None:
+        """Goes on with what was refused in jobs of these choices: another choice may have the key that one has not."""
+        if not self.by_choices:
+            self.in_all = self.refused, self.hidden
+        choices = tuple(override for override in overrides if self.composed.chooses(self.composed.parse(override)))
+        refused, hidden = self.in_all
+        self.refused, self.hidden = self.by_choices.setdefault(choices, (dict(refused), dict(hidden)))
 
     def settle(self, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
         """The composed config, without overrides that Hydra refuses, and the choices that are still to be made."""
