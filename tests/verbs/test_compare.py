@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -62,6 +64,13 @@ def test_the_same_command_again_trains_nothing_and_shows_the_tables(
     assert err == ""
     for name in RUNS:
         assert f"\n{name} " in out
+
+
+@pytest.mark.slow
+def test_what_is_done_is_found_without_torch(compared: Path) -> None:
+    script = "import sys; from tlrun.cli import main; assert main(sys.argv[1:]) == 0; sys.exit('torch' in sys.modules)"
+    command = [sys.executable, "-c", script, *TOY, "strategy=mmd", "seeds=1", "--dry-run"]
+    assert subprocess.run(command, cwd=compared, check=False).returncode == 0
 
 
 @pytest.mark.slow

@@ -100,12 +100,13 @@ def plan(request: Request, *, problems: Iterable[str] = (), types: bool = True) 
         told += filter(None, composer.refused.values())
         names = job_names(jobs)
         found: dict[str, list[str]] = {}
-        swept: list[str] = []  # what is said of an override that not all jobs have tells by itself which have it
+        swept: list[str] = []
         for name, job in zip(names, jobs, strict=True):
             for problem in composer.problems(job, types=types):
                 found.setdefault(problem, []).append(name)
             swept += filter(None, (composer.refused.get(each) for each in job if each not in overrides))
-        told += [*swept, *located({each: found[each] for each in found if each not in swept}, len(jobs))]
+        # What is said of an override that not all jobs have tells by itself which of them have it.
+        told += located(found | dict.fromkeys(swept, names), len(jobs))
     hides_sweep_dir = multirun and node["sweep"]["dir"] == HYDRAS_SWEEP_DIR
     launcher = node["runtime"]["choices"].get("hydra/launcher")
     if hides_sweep_dir and launcher != "basic":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlrun.compose.inputs import name_inputs
 from tlrun.compose.requirement import parse_requirement
-from tlrun.config import AugmentSettings, ConfigError, ExperimentConfig, Grant, Rule, StrategySettings
+from tlrun.config import AugmentSettings, ConfigError, EngineSettings, ExperimentConfig, Grant, Rule, StrategySettings
+from tlrun.engine.machine import cpu_precision, has_no_gpu
 from tlrun.engine.selection import automatic_rule
 from tlrun.loggers.base import not_installed
 
@@ -74,14 +77,25 @@ def name_machine(config: ExperimentConfig) -> tuple[ExperimentConfig, torch.devi
     from tlrun.engine.runtime import resolve_device, resolve_precision
 
     device = resolve_device(config.device)
-    update = {
-        "device": config.device.model_copy(update={"name": device.type}),
-        "engine": config.engine.model_copy(update={"precision": resolve_precision(config.engine.precision, device)}),
-    }
-    pretrain = config.pretrain
-    engine = pretrain.engine.model_copy(update={"precision": resolve_precision(pretrain.engine.precision, device)})
-    update["pretrain"] = pretrain.model_copy(update={"engine": engine})
-    return config.model_copy(update=update), device
+    return _on_machine(config, device.type, partial(resolve_precision, device=device)), device
+
+
+def for_machine(config: ExperimentConfig) -> ExperimentConfig:
+    """The config that `name_machine` gives, without torch where the system itself tells enough. Raises ConfigError."""
+    told = {"fp32": "fp32", "bf16": "bf16", "auto": cpu_precision()}
+    on_cpu = config.device.name == "cpu" or (config.device.name == "auto" and has_no_gpu())
+    if on_cpu and all(told.get(engine.precision) for engine in (config.engine, config.pretrain.engine)):
+        return _on_machine(config, "cpu", lambda precision: str(told[precision]))
+    return name_machine(config)[0]
+
+
+def _on_machine(config: ExperimentConfig, device: str, precision: Callable[[str], str]) -> ExperimentConfig:
+    def named(engine: EngineSettings) -> EngineSettings:
+        return engine.model_copy(update={"precision": precision(engine.precision)})
+
+    pretrain = config.pretrain.model_copy(update={"engine": named(config.pretrain.engine)})
+    device_settings = config.device.model_copy(update={"name": device})
+    return config.model_copy(update={"device": device_settings, "engine": named(config.engine), "pretrain": pretrain})
 
 
 def pretrain_config(config: ExperimentConfig) -> ExperimentConfig:

@@ -1,4 +1,4 @@
-"""Device, precision, threads, random states and memory: the only file that knows what the machine is."""
+"""Device, precision, threads, random states and memory: the only file that decides where and how a run computes."""
 
 from __future__ import annotations
 

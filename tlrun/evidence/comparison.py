@@ -1,7 +1,7 @@
 """What a fair comparison runs: strategies between their floor and their ceiling, over seeds and granted labels.
 
 It is a sweep, planned by `compose.plan.plan` and done by `session.carry_out`; what is here says which runs belong to it, and
-how each of them stands. Loads no torch, but where a device or precision is still to be named.
+how each of them stands. Loads no torch, but where only that can name device and precision.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tlrun.compose.override_text import readable
 from tlrun.compose.plan import Job, Request, job_names, located, plan
-from tlrun.compose.resolve import name_choices, name_machine, pretrain_config
+from tlrun.compose.resolve import for_machine, name_choices, pretrain_config
 from tlrun.config import ConfigError, ExperimentConfig, FileDomainSettings
 from tlrun.report.groups import REFERENCES, Role
 from tlrun.run import RunFolder, State
@@ -226,7 +226,7 @@ def _members(jobs: Sequence[Job]) -> list[Member]:
 
 
 def _member(config: ExperimentConfig, job: Job | None) -> Member:
-    named, _ = name_machine(config)
+    named = for_machine(config)
     return Member(named, RunFolder.of(named).state(), job)
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tlrun.compose.resolve import name_choices, name_machine, pretrain_config
+from tlrun.compose.resolve import for_machine, name_choices, name_machine, pretrain_config
 from tlrun.config import ExperimentConfig
 from tlrun.data.augment.augmentation import check_augmentation
 from tlrun.data.domain import DomainPair, Part
@@ -180,5 +180,5 @@ def _counts(part: Part, pair: DomainPair) -> NDArray[np.int64]:
 
 def finished(config: ExperimentConfig) -> Path | None:
     """The folder of the run of these settings, where it is done."""
-    folder = RunFolder.of(name_machine(name_choices(config))[0])
+    folder = RunFolder.of(for_machine(name_choices(config)))
     return folder.path if folder.state() == "done" else None
