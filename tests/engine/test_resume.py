@@ -40,7 +40,8 @@ KINDS: dict[str, tuple[str, ...]] = {
              "augment=light"),
     "dann_alternating": (*TOY, "strategy=dann", "strategy.update=alternating", "strategy.discriminator_steps=2",
                          "strategy.discriminator_batch_norm=true", "engine.accumulate=2"),
-    "cdan": (*TOY, "strategy=cdan", "model.widths=[24,2100]", "strategy.random_features=8", "model.dropout=0.3"),
+    "cdan": (*TOY, "strategy=cdan", "model.widths=[24,2100]", "strategy.random_features=8", "model.dropout=0.3",
+             "engine.precision=bf16"),
     "source_only_mixed": (*DIGITS, "strategy=source_only", "augment=strong", "augment.flip=0.5", "augment/mix=both"),
     "fine_tune_head_first": (*TOY, "strategy=fine_tune", "data.target_labels=all", "strategy.head_share=0.4",
                              "engine.ema.decay=0.9", "engine.sampling=balanced", "model.bottleneck=8",
@@ -48,7 +49,7 @@ KINDS: dict[str, tuple[str, ...]] = {
                              "schedule.momentum=[0.95,0.85]", "optim.weight_decay=0.01",
                              "optim.decay_norms_and_biases=false"),
     "adabn": (*DIGITS, "strategy=adabn", "model.map_dropout=0.2", "engine.ema.decay=0.9"),
-    "mmd": (*DIGITS, "strategy=mmd", "engine.precision=bf16", "engine.evaluate_every=2",
+    "mmd": (*DIGITS, "strategy=mmd", "engine.evaluate_every=2",
             "engine.early_stop.metric=entropy", "engine.early_stop.patience=1"),
 }  # fmt: skip
 """A strategy of each kind, with whatever else is remembered between steps."""
@@ -123,7 +124,7 @@ def test_run_stopped_at_any_steps_equals_one_never_stopped(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draw", range(4))
+@pytest.mark.parametrize("draw", range(2))
 @pytest.mark.parametrize("kind", MORE_KINDS)
 def test_run_stopped_and_saved_at_any_steps_equals_one_never_stopped(
     kind: str, draw: int, described: Describe, train: Train, tmp_path: Path
