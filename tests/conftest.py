@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from tlrun.build import typed
-from tlrun.compose.plan import version_base
+from tlrun.compose.composed import version_base
 from tlrun.config import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]

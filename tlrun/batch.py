@@ -89,10 +89,6 @@ class Output:
     features: Tensor
     logits: Tensor
 
-    def split(self, rows: int) -> tuple[Output, Output]:
-        """The first `rows` rows and the rest."""
-        return (Output(self.features[:rows], self.logits[:rows]), Output(self.features[rows:], self.logits[rows:]))
-
 
 @dataclass(frozen=True)
 class Terms:

@@ -89,7 +89,7 @@ def under_hydra(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Runs `hydra.main` on these arguments. What it refuses it prints, and raises SystemExit."""
     import hydra
 
-    from tlrun.compose.plan import version_base
+    from tlrun.compose.composed import version_base
 
     wrapped = hydra.main(config_path=str(listing.config_folder()), config_name="train", **version_base())(job)
     before = sys.argv
@@ -181,7 +181,7 @@ Attempted = tuple["Outcome | None", int, str]
 def _attempt_composed(config: DictConfig, command: str) -> Attempted:
     """One run of what Hydra composed."""
     from tlrun.build import typed
-    from tlrun.compose.plan import resolved
+    from tlrun.compose.composer import resolved
 
     try:
         settings = typed(resolved(config))

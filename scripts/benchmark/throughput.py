@@ -142,7 +142,7 @@ def compose(settings: list[str]) -> Any:
     from omegaconf import OmegaConf
 
     from tlrun.build import typed
-    from tlrun.compose.plan import version_base
+    from tlrun.compose.composed import version_base
     from tlrun.compose.resolve import name_choices
     from tlrun.listing import config_folder
 

@@ -6,7 +6,7 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from tlrun.compose.plan import Request, _composer
+from tlrun.compose.composer import composing
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ from tlrun.compose.plan import Request, _composer
     ],
 )
 def test_a_copy_with_values_is_what_hydra_composes_and_leaves_the_next_one_alone(overrides: list[str]) -> None:
-    with _composer(Request(())) as composer:
+    with composing("train", None) as composer:
         composed = composer.composed
         whole = [composed.hydra.compose_config("train", each, RunMode.RUN) for each in (overrides, overrides[1:])]
         ours = [composed.compose(each, RunMode.RUN) for each in (overrides, overrides[1:])]
@@ -31,7 +31,7 @@ def test_a_copy_with_values_is_what_hydra_composes_and_leaves_the_next_one_alone
 
 
 def test_jobs_that_choose_the_same_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with _composer(Request(())) as composer:
+    with composing("train", None) as composer:
         composed = composer.composed
         calls: list[list[str]] = []
         compose = composed.hydra.compose_config

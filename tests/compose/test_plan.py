@@ -202,9 +202,9 @@ def test_a_problem_of_some_jobs_names_them() -> None:
 def test_a_sweep_names_a_wrong_option_once() -> None:
     assert problems("strategy=dan,dann,source_only", "seed=0,1", "strategy.weight=0", multirun=True) == [
         f"strategy=dan: no such strategy; did you mean dann? (choices: {STRATEGIES})",
-        "strategy.weight: must be above 0, got 0 [in strategy=dann seed=0 and 1 more]",
         "strategy.weight=0: unknown key with strategy=source_only (keys of strategy: name) "
         "[in strategy=source_only seed=0 and 1 more]",
+        "strategy.weight: must be above 0, got 0 [in strategy=dann seed=0 and 1 more]",
     ]
 
 

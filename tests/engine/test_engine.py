@@ -388,6 +388,17 @@ def test_transfer_term_that_works_is_alive(strategy: str, term: str, train: Trai
     assert folder.read_metrics()[f"gradient_{term}"].max() == folder.read_summary()["transfer_alive"][term]
 
 
+@pytest.mark.parametrize("settings", [("strategy=mcc",), ("strategy=mmd", "strategy.match=[logits]")])
+def test_a_term_of_the_logits_is_alive_where_both_domains_pass_jointly(settings: tuple[str, ...], train: Train) -> None:
+    alive = {}
+    for batch_norm in ("joint", "apart"):
+        folder = train(*ALIGNING, *settings, f"strategy.batch_norm={batch_norm}")
+        assert "dead" not in warnings_of(folder)
+        (alive[batch_norm],) = folder.read_summary()["transfer_alive"].values()
+    # The model has no batch normalisation, so that the two compute the same.
+    assert alive["joint"] == pytest.approx(alive["apart"], rel=1e-4) and alive["joint"] > 1e-5
+
+
 def test_transfer_term_cut_off_from_the_features_is_reported_dead(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.engine.children import Child, Hold, full_disk
 from tests.engine.runs import TOY, differences
 from tlrun import experiment
-from tlrun.batch import Batch, Losses, Progress
+from tlrun.batch import Batch, Losses, Output, Progress
 from tlrun.compose.resolve import name_choices, pretrain_config
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.data.datasets.base import DomainData, Rows
@@ -283,6 +284,20 @@ def test_weights_that_are_not_finite_at_the_end_of_an_epoch_stop_the_run(train: 
         r"a smaller optim\.lr, engine\.clip_norm=1 or engine\.precision=fp32 may help",
         str(error.value),
     )
+
+
+def test_predictions_that_are_not_finite_end_the_run_though_every_loss_was(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = SourceOnly.predict
+
+    def overflowing(self: SourceOnly, x: Tensor, domain: str) -> Output:
+        output = predict(self, x, domain)
+        return output if self.training or domain == "source" else replace(output, logits=output.logits / 0)
+
+    monkeypatch.setattr(SourceOnly, "predict", overflowing)
+    with pytest.raises(RunError, match=r"the loss on the target \w+ rows is not finite; a smaller optim.lr"):
+        train(*SETTINGS)
 
 
 # -- disks and folders -----------------------------------------------------------------------------------------------

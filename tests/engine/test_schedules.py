@@ -85,5 +85,20 @@ def test_warm_up_rises_linearly_to_the_full_rate_and_is_never_zero(name: str) ->
     assert [ours.factor(step, 100) for step in range(11)] == pytest.approx([(step + 1) / 11 for step in range(11)])
 
 
+@pytest.mark.parametrize(("fraction", "steps", "warmup"), [(0.07, 100, 7), (0.1, 30, 3), (0.1, 31, 4), (0.0, 9, 0)])
+def test_warm_up_takes_its_fraction_of_the_steps_rounded_up(fraction: float, steps: int, warmup: int) -> None:
+    ours = schedule("constant", warmup_fraction=fraction)
+    assert [ours.factor(step, steps) for step in range(steps)].count(1.0) == steps - warmup
+    assert ours.fraction_after_warmup(warmup, steps) == 0 < ours.fraction_after_warmup(warmup + 1, steps)
+
+
+def test_a_warm_up_to_nothing_is_refused() -> None:
+    settings = {"rise": 0.3, "final": 0.0, "momentum": None}
+    assert schedule("one_cycle", start=0.0, **settings).problems() == []
+    assert schedule("one_cycle", start=0.04, warmup_fraction=0.1, **settings).problems() == []
+    (problem,) = schedule("one_cycle", start=0.0, warmup_fraction=0.1, **settings).problems()
+    assert problem.startswith("start: must be above 0 with a warm-up")
+
+
 def test_constant_never_changes() -> None:
     assert {schedule("constant").factor(step, 7) for step in range(8)} == {1.0}

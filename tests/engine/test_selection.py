@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import get_args
 
@@ -58,6 +59,16 @@ def test_of_equal_scores_the_later_is_kept_and_a_lower_one_never() -> None:
 def test_what_has_no_score_is_not_chosen() -> None:
     best = Best("target_val")
     assert not best.offer(NOTHING, 5) and best.epoch is None
+
+
+def test_a_score_that_is_not_finite_is_none() -> None:
+    best, patience = Best("entropy"), Patience("entropy", 2)
+    offers = [(0.5, True), (math.nan, False), (0.9, False), (-math.inf, False), (0.4, True)]
+    for epoch, (entropy, taken) in enumerate(offers):
+        assert best.offer(replace(NOTHING, epoch=epoch, entropy=entropy), epoch) == taken
+    assert (best.epoch, best.score) == (4, -0.4)
+    # The first look decides nothing; of the others each is better than all before.
+    assert [patience.exhausted(replace(NOTHING, entropy=each)) for each in (math.nan, 0.5, 0.4, 0.3)] == [False] * 4
 
 
 def test_patience_ends_after_so_many_looks_without_improvement_and_survives_a_checkpoint() -> None:

@@ -41,16 +41,28 @@ def naive(logits, soft, *, smoothing=0.0, weight=None, class_weight=None):
     for n in range(len(logits)):
         log_sum = math.log(sum(math.exp(float(z)) for z in logits[n]))
         row_weight = 1.0 if weight is None else float(weight[n])
-        for c in range(logits.shape[1]):
-            factor = row_weight * (1.0 if class_weight is None else float(class_weight[c]))
-            share = (1 - smoothing) * float(soft[n, c]) + smoothing / logits.shape[1]
-            total -= factor * share * (float(logits[n, c]) - log_sum)
-            mass += factor * float(soft[n, c])
+        shares = [(1.0 if class_weight is None else float(class_weight[c])) * float(soft[n, c]) for c in range(CLASSES)]
+        for c in range(CLASSES):
+            share = (1 - smoothing) * shares[c] + smoothing * sum(shares) / CLASSES
+            total -= row_weight * share * (float(logits[n, c]) - log_sum)
+        mass += row_weight * sum(shares)
     return total / mass
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_lean_to_no_rare_class_under_class_weights_and_label_smoothing():
+    # Weighted, the classes onto which a label is smoothed would outweigh it: 0.9 * 0.02 against 0.1 / 3 * 1.
+    logits = torch.zeros(2, 3, requires_grad=True)
+    rows = examples(torch.tensor([0, 1]))
+    optimizer = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        task_loss(logits, rows, label_smoothing=0.1, class_weight=torch.tensor([0.02, 0.02, 1.0])).backward()
+        optimizer.step()
+    smoothed = torch.full((2, 3), 0.1 / 3) + 0.9 * torch.eye(3)[:2]
+    torch.testing.assert_close(logits.detach().softmax(1), smoothed, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("smoothing", "weighted"), [(0.0, False), (0.0, True), (0.1, False)])
 def test_hard_labels_agree_with_torch(logits, hard, smoothing, weighted):
     class_weight = torch.tensor([1.0, 0.5, 2.0, 0.0]) if weighted else None
     expected = F.cross_entropy(logits, hard, weight=class_weight, label_smoothing=smoothing)

@@ -66,6 +66,15 @@ def test_logme_has_a_value_for_useless_and_for_perfect_features(seed: int) -> No
     assert math.isfinite(logme(x[:, :1] * 1e-9, y))
 
 
+def test_logme_of_features_that_are_one_for_each_class_has_a_value_at_any_scale() -> None:
+    y = np.repeat(np.arange(3), 30)
+    means, _ = draw(3, 8)
+    expected = logme(means[y], y)
+    assert math.isfinite(expected) and expected > logme(means[y] + 0.01 * draw(90, 8)[0], y)
+    for scale in (1e-3, 100.0):
+        assert logme(scale * means[y], y) == pytest.approx(expected, rel=1e-6)
+
+
 def test_leep_and_nce_of_a_worked_example() -> None:
     probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9], [0.3, 0.7]])
     y = np.array([0, 0, 1, 0])

@@ -145,6 +145,15 @@ def test_nearest_source_rows_are_counted_by_hand() -> None:
     assert float(nearest_source_accuracy(source, correct, target)) == pytest.approx(1 / 4)
 
 
+def test_nearest_source_rows_are_found_far_from_the_origin() -> None:
+    source, target = draw(300, 8, seed=16), draw(300, 8, seed=17)
+    correct = draw(300, 1, seed=18)[:, 0] > 0
+    source, target = ((each.double() + 4096).float() for each in (source, target))
+    owner = cdist(target.double().numpy(), source.double().numpy()).argmin(1)
+    expected = correct.numpy()[owner].mean()
+    assert float(nearest_source_accuracy(source, correct, target)) == pytest.approx(expected)
+
+
 def test_nearest_source_is_the_accuracy_under_voronoi_weights() -> None:
     source, target, correct = draw(40, 5, seed=16), draw(70, 5, seed=17), draw(40, 1, seed=18)[:, 0] > 0
     owner = cdist(target.numpy(), source.numpy()).argmin(1)

@@ -96,6 +96,25 @@ def test_a_floor_of_another_setting_is_none(finished: Finished, tmp_path: Path) 
     assert groups(tmp_path)[next(label for label in groups(tmp_path) if label.startswith("dann"))].references == {}
 
 
+def test_of_floors_that_see_the_data_otherwise_the_one_that_sees_them_alike_is_taken(
+    finished: Finished, tmp_path: Path
+) -> None:
+    for normalize in ("shared", "per_domain"):
+        for strategy in ("source_only", "dann"):
+            finished(strategy, f"data.normalize={normalize}")
+    found = groups(tmp_path)
+    for normalize in ("shared", "per_domain"):
+        assert names(found[f"dann, normalize={normalize}"].references) == {
+            "floor": f"source_only, normalize={normalize}"
+        }
+
+
+def test_a_floor_that_sees_the_data_otherwise_is_better_than_none(finished: Finished, tmp_path: Path) -> None:
+    finished("source_only", "data.normalize=shared")
+    finished("dann", "data.normalize=per_domain")
+    assert sorted(groups(tmp_path)["dann"].references) == ["floor"]
+
+
 def test_a_rule_that_peeks_is_held_against_one_that_peeks(finished: Finished, tmp_path: Path) -> None:
     for select in ("oracle", "auto", "entropy"):
         finished("source_only", f"engine.select={select}")

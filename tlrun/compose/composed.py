@@ -6,12 +6,18 @@ import pickle
 from collections.abc import Sequence
 from contextlib import suppress
 
+import hydra
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+
+def version_base() -> dict[str, str]:
+    """The argument without which Hydra 1.3 behaves as 1.0, and of which 1.4 warns."""
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 class Composed:

@@ -15,10 +15,11 @@ from tlrun.config import Rule
 from tlrun.data.domain import Part
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.selection import Evidence
+from tlrun.engine.tally import ADVICE
 from tlrun.engine.validation import Sample, enough, validate
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics
-from tlrun.run import EVALUATION_PARTS
+from tlrun.run import EVALUATION_PARTS, RunError
 from tlrun.strategies.base import Strategy
 
 Batches = Callable[[Part], Iterable[Examples]]
@@ -77,7 +78,7 @@ class Evaluator:
         self.num_classes = strategy.task.num_classes
 
     def evaluate(self, parts: Mapping[str, Part]) -> Evaluation:
-        """The figures of every evaluation split."""
+        """The figures of every evaluation split. Raises RunError where predictions are not finite."""
         splits: dict[str, SplitMetrics] = {}
         label_free = LabelFreeMetrics(self.num_classes, self.runtime.device)
         granted = self._metrics()
@@ -100,11 +101,14 @@ class Evaluator:
                     granted.update(output.logits[rows], examples.y[rows])
                     start += len(examples)
             splits[name] = metrics.result()
+            _check_finite(splits[name].loss, f"the loss on the {name.replace('_', ' ')} rows")
         if parts["target_granted"].judged_without_labels:
             for _, output in self.outputs(parts["target_granted"]):
                 target.add(output, None)
                 label_free.update(output.logits)
-        return Evaluation(splits, label_free.result(), granted.result().accuracy, (source, target))
+        unlabelled = label_free.result()
+        _check_finite(unlabelled.entropy, "the entropy of the predictions on target rows")
+        return Evaluation(splits, unlabelled, granted.result().accuracy, (source, target))
 
     def accuracy(self, part: Part) -> float | None:
         """Accuracy on one split alone; None where it has no rows."""
@@ -171,6 +175,12 @@ def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
 def labelled_rows(parts: Mapping[str, Part]) -> dict[str, int]:
     """How many rows of each evaluation part have a label of the task."""
     return {name: int(_has_class(parts[name]).sum()) for name in EVALUATION_PARTS}
+
+
+def _check_finite(figure: float | None, what: str) -> None:
+    """Raises RunError for a figure that is not finite: running statistics may overflow where no loss of training did."""
+    if figure is not None and not math.isfinite(figure):
+        raise RunError(f"{what} is not finite; {ADVICE}")
 
 
 def _rows_without_labels(parts: Mapping[str, Part]) -> int:

@@ -16,14 +16,18 @@ class Schedule(ScheduleSettings):
 
         Warm-up takes the first `warmup_fraction` of the steps and never gives a rate of 0.
         """
-        warmup = math.ceil(self.warmup_fraction * steps)
+        warmup = self.warmup_steps(steps)
         if step < warmup:
             return (step + 1) / (warmup + 1) * self.after_warmup(0.0)
         return self.after_warmup(self.fraction_after_warmup(step, steps))
 
+    def warmup_steps(self, steps: int) -> int:
+        """How many steps the warm-up takes, rounded up; 0.07 of 100 are 7, whatever 0.07 * 100 is in binary."""
+        return math.ceil(round(self.warmup_fraction * steps, 6))
+
     def fraction_after_warmup(self, step: int, steps: int) -> float:
         """How much of what follows the warm-up is done, in [0, 1]; 0 during it."""
-        warmup = math.ceil(self.warmup_fraction * steps)
+        warmup = self.warmup_steps(steps)
         return min(max(step - warmup, 0) / max(steps - warmup, 1), 1.0)
 
     def momentum_at(self, step: int, steps: int) -> float | None:
@@ -72,9 +76,12 @@ class OneCycle(Schedule):
     momentum: tuple[HalfOpenFraction, HalfOpenFraction] | None
 
     def problems(self) -> list[str]:
+        found = []
         if self.momentum is not None and self.momentum[0] <= self.momentum[1]:
-            return [f"momentum: must be [high, low], high above low, got {list(self.momentum)}"]
-        return []
+            found.append(f"momentum: must be [high, low], high above low, got {list(self.momentum)}")
+        if self.start == 0 and self.warmup_fraction > 0:
+            found.append("start: must be above 0 with a warm-up, which rises to it; or set warmup_fraction=0")
+        return found
 
     def after_warmup(self, fraction: float) -> float:
         return self._between(self.start, 1.0, self.final, fraction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -87,6 +88,12 @@ def automatic_rule(config: ExperimentConfig) -> Rule:
     return "last"
 
 
+def finite_score(rule: Rule, evidence: Evidence) -> float | None:
+    """What a rule gives an evaluation; None also where it is not finite, which nothing can be held against."""
+    score = SCORES[rule](evidence)
+    return score if score is not None and math.isfinite(score) else None
+
+
 @dataclass
 class Best:
     """The evaluation that a rule holds best so far; of equal scores the later wins, having trained longer."""
@@ -98,7 +105,7 @@ class Best:
 
     def offer(self, evidence: Evidence, step: int) -> bool:
         """Takes the evaluation if it scores at least as high as the best so far, and says whether it did."""
-        score = SCORES[self.rule](evidence)
+        score = finite_score(self.rule, evidence)
         if score is None or (self.score is not None and score < self.score):
             return False
         self.score, self.epoch, self.step = score, evidence.epoch, step
@@ -123,7 +130,7 @@ class Patience:
 
     def exhausted(self, evidence: Evidence) -> bool:
         """Takes an evaluation into account and says whether patience is at its end."""
-        score = SCORES[self.rule](evidence)
+        score = finite_score(self.rule, evidence)
         if score is not None and (self.score is None or score > self.score):
             self.score, self.waited = score, 0
         else:

@@ -63,16 +63,19 @@ def logme(features: Floats, y: Labels) -> float:
 
     You et al. 2021 (arXiv:2102.11005), eq. 2 and algorithm 1: weights with prior precision alpha, noise with precision
     beta, both found by MacKay's fixed-point iteration, for each class against the rest; the mean over classes. No
-    intercept, as in the paper. Where there are no more rows than features, alpha / beta may tend to 0; the evidence has
-    a limit there, at which the iteration ends.
+    intercept, as in the paper. Where the features have as many directions as there are rows, alpha / beta may tend to 0;
+    the evidence has a limit there, at which the iteration ends. Where they have fewer and still give the labels exactly
+    (all rows of a class are one), it has none: the noise is then taken to be what rounding leaves.
     """
     classes = _checked(features, y)
     rows, targets = len(y), (y[:, None] == classes).astype(np.float64)
     left, squares = _directions(features, energy=float((features**2).sum()))
     rank, squares = len(squares), squares[:, None]
     along = (left.T @ targets) ** 2  # (R, C)
-    # With as many directions as rows nothing lies outside, and rounding must not say otherwise.
-    outside = np.maximum(targets.sum(0) - along.sum(0), 0) if rank < rows else np.zeros(len(classes))
+    # With as many directions as rows nothing lies outside, and rounding must not say otherwise; with fewer something
+    # does, and were it less than rounding the evidence would have no bound.
+    rounding = rows * np.finfo(np.float64).eps * targets.sum(0)
+    outside = np.maximum(targets.sum(0) - along.sum(0), rounding) if rank < rows else np.zeros(len(classes))
     alpha, beta, evidence = np.ones(len(classes)), np.ones(len(classes)), np.full(len(classes), -np.inf)
     for _ in range(MOST_ITERATIONS):
         ratio = alpha / beta

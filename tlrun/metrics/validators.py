@@ -44,7 +44,9 @@ def nearest_source_accuracy(source: Tensor, correct: Tensor, target: Tensor) -> 
     counts as often as target rows lie nearest to it. source (Ns, D) and target (Nt, D) features, correct (Ns,) bool,
     Ns and Nt above 0. Distances are Euclidean; of equally near rows the first counts.
     """
-    nearest = torch.cdist(target.float(), source.float()).argmin(1)
+    source, target = source.float(), target.float()
+    middle = source.mean(0)  # far from the origin, rounding would tell no row from its neighbour
+    nearest = torch.cdist(target - middle, source - middle).argmin(1)
     return correct[nearest].to(sum_dtype(correct.device)).mean()
 
 

@@ -27,6 +27,9 @@ _OWN = (
 )
 """Settings whose named value follows from the strategy: no difference in the setting that two methods share."""
 
+_ALIKE = ("data.normalize", "data.mean", "data.std", "model.head")
+"""Those of them in which a reference agrees as far as one is there that does."""
+
 _AUTOMATIC_SELECT = {
     "floor": ("source_val", "last"),
     "ceiling": ("target_val", "last"),
@@ -117,19 +120,25 @@ def find_reference(group: Group, role: Role, groups: Iterable[Group]) -> Group |
     """The group to hold this one against: the same pair, data, model, optimizer, schedule and engine settings.
 
     Labels that a strategy does not read are no difference for floor and ceiling; `scratch` must have been granted the
-    labels that the group reads. A source model counts as the weights that it started from. Where several fit, the one
-    selected by the same rule, else by the rule that `auto` stands for. A rule that peeks is only held against one that
-    does. None for itself, and where there is none.
+    labels that the group reads. A source model counts as the weights that it started from. Where several fit, one that
+    sees the data as the group does; of these the one selected by the same rule, else by the rule that `auto` stands for.
+    A rule that peeks is only held against one that does. None for itself, and where there is none.
     """
     if group.role == role:
         return None
-    fitting = [each for each in groups if each.role == role and _fits(group, each, role)]
+    fitting = most_alike(group, [each for each in groups if each.role == role and _fits(group, each, role)])
     select = group.settings.get("engine.select")
     for rule in (select, *_AUTOMATIC_SELECT[role]):
         for each in fitting:
             if each.settings.get("engine.select") == rule:
                 return each
     return fitting[0] if fitting else None
+
+
+def most_alike(group: Group, others: Sequence[Group]) -> list[Group]:
+    """Those of the others that agree with the group in most of what a strategy may decide for itself about data and head."""
+    agreeing = [sum(group.settings.get(key) == each.settings.get(key) for key in _ALIKE) for each in others]
+    return [each for each, number in zip(others, agreeing, strict=True) if number == max(agreeing)]
 
 
 def same_setting(group: Group, other: Group) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
 
-from tlrun.report.groups import Group, same_setting, setting_without
+from tlrun.report.groups import Group, most_alike, same_setting, setting_without
 from tlrun.report.verdicts import FIGURE
 
 GRANT = ("data.target_labels",)
@@ -117,11 +117,10 @@ def _curve(points: Sequence[Point], apart: Sequence[str]) -> Curve:
 def _held_against_scratch(curve: Curve, curves: Sequence[Curve]) -> Curve:
     """The curve with what each of its points stands for in labels from scratch; scratch and ceiling as they are."""
     first = curve.points[0].group
-    fitting = [
-        each for each in curves if each.points[0].group.role == "scratch" and same_setting(first, each.points[0].group)
-    ]
+    scratch = {each.points[0].group: each for each in curves if each.points[0].group.role == "scratch"}
+    fitting = most_alike(first, [each for each in scratch if same_setting(first, each)])
     if not fitting or first.role in ("scratch", "ceiling"):
         return curve
-    measured = [(point.labels, point.accuracy) for point in fitting[0].points]
+    measured = [(point.labels, point.accuracy) for point in scratch[fitting[0]].points]
     points = [replace(point, needed=labels_needed(measured, point.accuracy)) for point in curve.points]
     return Curve(tuple(points), curve.differs)

@@ -91,8 +91,11 @@ class Strategy(nn.Module):
         """Both domains' outputs: in one pass, batch-normalised with each other's statistics, or each with its own."""
         if self.statistics is not None:
             return self.forward_source(source), self.forward_target(target)
-        output: Output = self.model(concatenate(source, target))
-        return output.split(len(source))
+        features = self.model.encode_prefix(concatenate(source, target), len(self.model.stage_names) - 1).x
+        # The head sees the halves joined again, so that the gradient of what is said of logits can be taken at them.
+        of_source, of_target = features[: len(source)], features[len(source) :]
+        logits: Tensor = self.model.head(torch.cat((of_source, of_target)))
+        return Output(of_source, logits[: len(source)]), Output(of_target, logits[len(source) :])
 
     def encode_prefix(self, x: Inputs, domain: str, stage: int) -> Encoded:
         """Rows of one domain as stage number `stage` of the model receives them."""
