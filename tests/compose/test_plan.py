@@ -64,6 +64,10 @@ def test_what_asks_more_of_hydra_than_composing_is_left_to_it(asked: str) -> Non
 
 
 @pytest.mark.slow
+def test_of_a_setting_given_again_the_last_value_holds() -> None:
+    assert planned("seed=0", "seed=1", "seed=0").here[0].settings.seed == 0
+
+
 def test_a_sweep_is_every_combination_in_the_order_given() -> None:
     found = planned("strategy=source_only,mmd", "engine.epochs=1", "seed=0,1", multirun=True)
     assert found.jobs == (

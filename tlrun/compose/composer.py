@@ -84,7 +84,7 @@ class Composer:
         self.composed.searchpath = [
             override for override, each in parsed.items() if each.key_or_group == "hydra.searchpath"
         ]
-        fixed = [override for override, each in parsed.items() if not each.is_sweep_override()]
+        fixed = [override for override in overrides if not parsed[override].is_sweep_override()]  # the last one holds
         several = {
             override: f"{override}: several values need -m (tlrun -m ...); a list is [a,b]"
             for override in overrides
