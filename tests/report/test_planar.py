@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from sklearn.svm import SVC
 
 from tests.engine.runs import TOY
 from tests.report.test_plots import overlapping
 from tlrun import cli, experiment
 from tlrun.config import ExperimentConfig
-from tlrun.report import style
+from tlrun.metrics.classification import ClassificationMetrics
+from tlrun.report import planar, style
 from tlrun.report.collect import collect
 from tlrun.report.features import ROWS, tsne_figure
 from tlrun.report.features import test_features as features_of
 from tlrun.report.groups import Group, group
-from tlrun.report.planar import boundaries, fitted, svc_lines
+from tlrun.report.planar import Svc, boundaries, fitted, svc_lines
 from tlrun.report.plots import with_floor
 from tlrun.run import RunFolder
 from tlrun.trained import load_run_pair, load_trained, read_config
@@ -39,6 +43,18 @@ def root(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def groups(root: Path) -> list[Group]:
     return group(collect([root]).runs)
+
+
+def test_macro_f1_of_the_svc_is_that_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of four classes one is neither there nor predicted, and one is predicted alone.
+    y, predicted = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 3])
+    monkeypatch.setattr(planar, "_labelled", lambda pair, part: (np.zeros((5, 2)), y))
+    svc = Svc("SVC", 0, SimpleNamespace(predict=lambda x: predicted), 0, {})
+    metrics = ClassificationMetrics(4, torch.device("cpu"))
+    metrics.update(F.one_hot(torch.from_numpy(predicted), 4).float(), torch.from_numpy(y))
+    figures = svc.figures(SimpleNamespace())
+    assert figures["target_test_macro_f1"] == pytest.approx(metrics.result().macro_f1)
+    assert figures["target_test_accuracy"] == figures["source_test_accuracy"] == pytest.approx(0.6)
 
 
 @pytest.mark.slow

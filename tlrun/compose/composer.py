@@ -38,7 +38,6 @@ from tlrun.listing import config_folder
 HYDRAS_SWEEP_DIR = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 """`hydra.sweep.dir` where nobody has set it."""
 
-
 Refusals = tuple[dict[str, str], dict[str, list[str]]]
 """What is refused and hidden, as `Composer` says."""
 
@@ -66,7 +65,8 @@ class Composer:
 
     refused: the overrides found at fault by now, and why, or nothing where another's fault may be the reason; they are
     left out of every later set that makes the same choices. hidden: for refused choices, the keys about which nothing can
-    be said without them. settings: of the jobs in which nothing was wrong, in order.
+    be said without them. in_all, by_choices: both, as they were before the first job, and after the last one that made
+    these choices. settings: of the jobs in which nothing was wrong, in order.
     """
 
     def __init__(self, composed: Composed) -> None:

@@ -22,8 +22,8 @@ def task_loss(
         (1 - s) sum_c w_c y_c (-log p_c) + s m mean_c (-log p_c)    where m = sum_c w_c y_c
     times its own weight, and the sum is divided by that of m times the rows' own weights; 0 when all are 0.
     Departures from torch's `cross_entropy`: that weights the classes onto which smoothing moves a label by their own w,
-    so that every row leans to the rarest class; and it divides soft labels by N. Raises ValueError when the labels are withheld or fit neither shape, when there are no rows, when label_smoothing
-    lies outside [0, 1).
+    so that every row leans to the rarest class; and it divides soft labels by N. Raises ValueError when the labels are
+    withheld or fit neither shape, when there are no rows, when label_smoothing lies outside [0, 1).
     """
     y = _labels(logits, examples)
     if not 0 <= label_smoothing < 1:

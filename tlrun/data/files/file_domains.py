@@ -48,9 +48,9 @@ def find_place(given: str | None, places: Places, *, what: Literal["folder", "fi
 
 
 def by_name(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names in order: by number where all are numbers, else as text."""
-    found = set(names)
-    return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found))
+    """Class names in order: by number where all are numbers, those of one number (01, 1) as text; else as text."""
+    found = sorted(set(names))
+    return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else found)
 
 
 def domain_of(
