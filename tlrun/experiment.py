@@ -18,7 +18,7 @@ from tlrun.compose.requirement import check_answerable, parse_requirement
 from tlrun.compose.resolve import name_choices, name_machine, pretrain_config
 from tlrun.config import ExperimentConfig
 from tlrun.data.augment.augmentation import check_augmentation
-from tlrun.data.domain import DomainPair, load_pair
+from tlrun.data.domain import DomainPair, found_fingerprints, load_pair
 from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
@@ -60,6 +60,7 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
         if config.run.fresh:
             folder.clear()
         if folder.state() == "done":
+            _check_unchanged(config, folder)
             if config.run.plots and not folder.plots.is_dir():  # asked for only now
                 _draw(folder)
             complete_logs(config, folder)
@@ -70,6 +71,19 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
             _train(config, folder, device, command)
     gc.collect()  # engine and checkpoints refer to each other; in a sweep the next run needs the memory of the arrays
     return _outcome(config, folder, "done")
+
+
+def _check_unchanged(config: ExperimentConfig, folder: RunFolder) -> None:
+    """Raises RunError where a finished run was made from other files than there are now, so that it is not this one."""
+    found = found_fingerprints(config.data)
+    card = folder.read_data_card() if found else {}
+    for role, now in found.items():
+        before = (card.get(role) or {}).get("fingerprint")
+        if before != now:
+            raise RunError(
+                f"{folder.path}: the files of data.{role} are not those of this finished run ({before}, now {now}); put "
+                "them back, or start over: run.fresh=true, for a source model by removing its folder"
+            )
 
 
 def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:

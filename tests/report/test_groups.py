@@ -159,3 +159,20 @@ def test_whole_numbers_are_equal_however_they_are_written(finished: Finished, tm
     one.config.write_text(one.config.read_text().replace("weight: 1.0", "weight: 1"))
     assert repr(one.read_config()) != repr({**two.read_config(), "seed": 0})
     assert len(groups(tmp_path)) == 1
+
+
+def test_runs_on_other_files_under_the_same_settings_are_no_group_and_no_floor(
+    finished: Finished, tmp_path: Path
+) -> None:
+    for strategy, seed, target in (("source_only", 0, "a"), ("dann", 0, "a"), ("dann", 1, "a"), ("dann", 2, "b")):
+        folder = finished(strategy, seed=seed)
+        card = {"fingerprint": "x", "source": {"fingerprint": "s" * 64}, "target": {"fingerprint": target * 64}}
+        folder.write_data_card(card)
+    found = groups(tmp_path)
+    assert {label: each.seeds for label, each in found.items()} == {
+        "source_only, fingerprint=aaaaaaaa": (0,),
+        "dann, fingerprint=aaaaaaaa": (0, 1),
+        "dann, fingerprint=bbbbbbbb": (2,),
+    }
+    assert "floor" in found["dann, fingerprint=aaaaaaaa"].references
+    assert "floor" not in found["dann, fingerprint=bbbbbbbb"].references

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,11 @@ from tlrun.data.datasets.base import find_places as find_places
 from tlrun.data.labels import align_classes, granted_rows, noisy_labels, renumbered, together
 from tlrun.data.measured import figures_used, measured
 from tlrun.data.rows import RowStore
-from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, split_domain
+from tlrun.data.split_domain import Role, Split, SplitDomain, SplitName, absent_source, found_fingerprint, split_domain
 from tlrun.data.splits import Labels, RowNumbers
 from tlrun.data.transforms import Shape, Statistics
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class DomainPair:
     parts: for training `source_train`, `target_unlabelled` (all target training rows, no labels) and `target_granted`
     (maybe empty); for evaluation `source_val`, `source_test`, `target_val`, `target_test`. card: the data card, plain
     values; the source is null where there is none. unknown: positions of the rows without any label in
-    `target_unlabelled` and `target_val`, which are predicted beside those of `target_test`. fingerprint: SHA-256 of both domains' data and splits, the same for every seed. shape: (C, H, W) or (D,) of
-    an input. statistics: what each domain is normalised by.
+    `target_unlabelled` and `target_val`, which are predicted beside those of `target_test`. fingerprint: SHA-256 of both
+    domains' data and splits, the same for every seed. shape: (C, H, W) or (D,) of an input. statistics: what each domain is normalised by.
     """
 
     task: Task
@@ -138,6 +141,23 @@ def make_pair(
 def load_domain(config: PairSettings, role: Role) -> DomainData:
     """One domain of the pair as it comes, in memory, all labels with it. Raises ConfigError."""
     return _loaded(config, role, find_places(config))
+
+
+def found_fingerprints(config: PairSettings) -> dict[Role, str]:
+    """The content fingerprint of each domain of files, as the files lie there now: what a data card has of it.
+
+    Nothing is decoded or downloaded. A domain whose files cannot be found is left out, and so is one that is no domain
+    of files, whose rows follow from its settings.
+    """
+    config = config.model_copy(update={"download": False})
+    found: dict[Role, str] = {}
+    for role in roles_of(config):
+        if isinstance(getattr(config, role), FileDomainSettings):
+            try:
+                found[role] = found_fingerprint(load_domain(config, role), role=role, config=config)
+            except ConfigError:
+                log.info("data.%s: its files are not here, so nothing tells whether they changed", role)
+    return found
 
 
 def whereabouts(config: PairSettings, role: Role) -> str:

@@ -88,14 +88,10 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad
     or subsets that cannot be taken; RunError for an image file that stops the run already.
     """
     name = str(getattr(config, role).called)
-    is_whole = role == "target" and config.is_transductive
-    if is_whole:
-        data = data.whole()
-    official: dict[SplitName, Rows | None] = {"train": data.train, "val": data.val, "test": data.test}
+    is_whole = _is_whole(role, config)
+    data = data.whole() if is_whole else data
     where = f"data.{role}: {name}"
-    opened = {
-        split: open_rows(rows, config, where, keep_bad=keep_bad) for split, rows in official.items() if rows is not None
-    }
+    opened = _opened(data, config, where, keep_bad=keep_bad)
     usable = {split: each.usable for split, each in opened.items()}
     takes_classes = role == "target" and config.source is not None
     if problems := _problems(data, usable, where, takes_classes=takes_classes):
@@ -126,6 +122,24 @@ def absent_source(target: SplitDomain) -> SplitDomain:
     return replace(
         target, role="source", name="none", splits=dict.fromkeys(target.splits, empty), origin="", notes=()
     )  # fmt: skip
+
+
+def found_fingerprint(data: DomainData, *, role: Role, config: PairSettings) -> str:
+    """The fingerprint that `split_domain` would give the domain, without decoding, splitting or refusing anything."""
+    data = data.whole() if _is_whole(role, config) else data
+    return fingerprint(data, _opened(data, config, f"data.{role}", keep_bad=True))
+
+
+def _is_whole(role: Role, config: PairSettings) -> bool:
+    return role == "target" and config.is_transductive
+
+
+def _opened(data: DomainData, config: PairSettings, where: str, *, keep_bad: bool) -> dict[SplitName, Opened]:
+    """The official splits that there are."""
+    official: dict[SplitName, Rows | None] = {"train": data.train, "val": data.val, "test": data.test}
+    return {
+        split: open_rows(rows, config, where, keep_bad=keep_bad) for split, rows in official.items() if rows is not None
+    }
 
 
 def fingerprint(data: DomainData, opened: Mapping[SplitName, Opened]) -> str:

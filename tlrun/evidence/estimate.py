@@ -15,7 +15,7 @@ from tlrun.run import RunFolder
 
 _INDIFFERENT = (
     *("engine.epochs", "engine.select", "data.target_labels", "data.target_val_labels", "data.source_label_noise"),
-    *("optim.", "schedule.", "pretrain."),
+    *("data.source.fingerprint", "data.target.fingerprint", "optim.", "schedule.", "pretrain."),
 )
 """Settings that leave the work of an epoch as it is."""
 

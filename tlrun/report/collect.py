@@ -46,8 +46,12 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Dotted key -> value of every setting that decides the numbers, the seed apart."""
-        return {key: value for key, value in flatten(self.config).items() if _decides(key, self.config)}
+        """Dotted key -> value of every setting that decides the numbers, the seed apart, and each domain's fingerprint.
+
+        Under one path other files may lie at another time, and other files are another experiment.
+        """
+        decide = {key: value for key, value in flatten(self.config).items() if _decides(key, self.config)}
+        return decide | self._fingerprints()
 
     @cached_property
     def metrics(self) -> dict[str, list[Any]]:
@@ -58,6 +62,15 @@ class Run:
     def predicted(self) -> Predicted:
         """What it says of each target test row. Raises RunError where that cannot be read."""
         return read_predicted(self.folder)
+
+    def _fingerprints(self) -> dict[str, str]:
+        """By dotted key the first digits of what the data card has of a domain's content; none without a card."""
+        try:
+            card = self.folder.read_data_card()
+        except RunError:
+            return {}
+        domains = {role: card[role] for role in ("source", "target") if isinstance(card.get(role), Mapping)}
+        return {f"data.{role}.fingerprint": str(each.get("fingerprint"))[:8] for role, each in domains.items()}
 
     def figure(self, name: str) -> float | None:
         """A number of the summary; None where it has none."""
