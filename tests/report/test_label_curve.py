@@ -106,3 +106,18 @@ def test_a_scratch_of_another_setting_is_not_asked(finished: Finished, tmp_path:
         finished("scratch", f"data.target_labels={labels}", "optim.lr=0.01", **grant)
         finished("fine_tune", f"data.target_labels={labels}", "optim.lr=0.02", **grant)
     assert {point.needed for each in curves(tmp_path) for point in each.points} == {None}
+
+
+def test_labels_are_saved_against_the_scratch_that_sees_the_data_alike(finished: Finished, tmp_path: Path) -> None:
+    for normalize, accuracies in (("shared", (0.6, 0.8)), ("per_domain", (0.7, 0.9))):
+        for labels, accuracy in zip((1, 10), accuracies, strict=True):
+            own = (f"data.normalize={normalize}", f"data.target_labels={labels}")
+            finished("scratch", *own, accuracy=accuracy, rows_target_labels=10 * labels)
+            finished("fine_tune", *own, accuracy=0.8, rows_target_labels=10 * labels)
+    needed = {
+        curve.points[0].group.settings["data.normalize"]: curve.points[0].needed
+        for curve in curves(tmp_path)
+        if curve.strategy == "fine_tune"
+    }
+    assert needed["shared"] == Needed(100, 100)
+    assert needed["per_domain"] is not None and needed["per_domain"].most == pytest.approx(10**1.5)
