@@ -20,9 +20,10 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.forked import child
-from tlrun import files, run
+from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.run import RunError, RunFolder, load_checkpoint, save_checkpoint
+from tlrun.run_files import unknown_files
 
 # Newer Pythons warn of fork in a process with threads; the children here only write files. And they would wait for
 # ever for torch's other threads, which fork does not copy.
@@ -157,7 +158,7 @@ def test_temporaries_of_a_killed_write_go_at_the_next_opening(tmp_path: Path) ->
     (folder.path / ".notes.tmp").touch()
     with folder.lock(wait=False):
         assert list(folder.last.parent.iterdir()) == [folder.last]
-    assert run.unknown_files(folder.path) == [".notes.tmp"]
+    assert unknown_files(folder.path) == [".notes.tmp"]
 
 
 def test_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

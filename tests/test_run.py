@@ -13,7 +13,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from tlrun import files, run
-from tlrun.batch import Terms
 from tlrun.config import (
     DomainSettings,
     ExperimentConfig,
@@ -25,6 +24,7 @@ from tlrun.config import (
     StrategySettings,
 )
 from tlrun.run import Prediction, RunError, RunFolder, save_checkpoint
+from tlrun.run_files import CLASS_COLUMNS, FILES, SUMMARY_FIELDS, unknown_files
 
 SETTINGS = """
 strategy: {name: dann, weight: 1, ramp: true}
@@ -103,7 +103,7 @@ def leaves(node: Settings, prefix: str = "") -> Iterator[str]:
 
 
 def summary(**values: Any) -> dict[str, Any]:
-    return {name: None for name in run.SUMMARY_FIELDS if name != "format"} | values
+    return {name: None for name in SUMMARY_FIELDS if name != "format"} | values
 
 
 # --- names
@@ -199,9 +199,9 @@ def test_run_folder_holds_what_is_declared_and_all_of_it(tmp_path: Path) -> None
     folder = RunFolder(tmp_path / "run")
     with folder.lock(wait=False), folder.logging():
         write_everything(folder)
-    assert run.unknown_files(folder.path) == []
+    assert unknown_files(folder.path) == []
     named = {path.relative_to(folder.path).as_posix() for path in vars(folder).values() if path != folder.path}
-    assert named == {name.rstrip("/") for name in run.FILES if "<" not in name}
+    assert named == {name.rstrip("/") for name in FILES if "<" not in name}
     assert all((folder.path / name).exists() for name in named)
     assert folder.confusion("target", "test").name == "confusion_target_test.csv"
 
@@ -212,13 +212,6 @@ def test_what_names_the_logs_is_read_as_it_was_written_and_empty_where_there_are
     known = {"mlflow": {"where": "sqlite:///x.db", "run": "1", "complete": False}}
     folder.write_loggers(known)
     assert folder.read_loggers() == known
-
-
-def test_undeclared_files_are_listed(tmp_path: Path) -> None:
-    for name in ("notes.txt", "checkpoints/old.pt", "confusion_target.csv", "plots/deep/a.png", ".summary.json.12.tmp"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert run.unknown_files(tmp_path) == ["checkpoints/old.pt", "confusion_target.csv", "notes.txt"]
 
 
 def test_clearing_removes_the_status_first_and_keeps_what_is_not_ours(
@@ -270,7 +263,7 @@ def test_metrics_row_with_an_undeclared_column_is_refused(tmp_path: Path) -> Non
 def test_empty_table_keeps_its_columns(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_classes([])
-    assert tuple(folder.read_classes().columns) == run.CLASS_COLUMNS
+    assert tuple(folder.read_classes().columns) == CLASS_COLUMNS
 
 
 def test_confusion_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -302,7 +295,7 @@ def test_summary_holds_its_fields_in_order_and_no_others(tmp_path: Path) -> None
     folder = RunFolder(tmp_path)
     folder.write_summary(dict(reversed(summary(seed=1, seconds=2, regret=float("nan"), warnings=["a"]).items())))
     written = folder.read_summary()
-    assert list(written) == list(run.SUMMARY_FIELDS)
+    assert list(written) == list(SUMMARY_FIELDS)
     assert (written["format"], written["seed"], written["regret"], written["warnings"]) == (1, 1, None, ["a"])
     values = summary(sed=1)
     del values["seed"]
@@ -323,26 +316,6 @@ def test_summary_holds_its_fields_in_order_and_no_others(tmp_path: Path) -> None
 def test_summary_refuses_a_wrong_type(tmp_path: Path, name: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         RunFolder(tmp_path).write_summary(summary(**{name: value}))
-
-
-def test_metrics_columns_come_from_what_the_strategy_declares() -> None:
-    terms = Terms(task=("classification",), transfer=("domain",), stats=("discriminator_accuracy",))
-    columns = run.metrics_columns(terms, splits=["target_val"], rules=["entropy"], groups=["head"])
-    assert columns == (
-        *("epoch", "step", "phase", "loss", "loss_classification", "loss_domain", "gradient_domain"),
-        *("discriminator_accuracy", "target_val_accuracy", "target_val_macro_f1", "target_val_loss"),
-        *("target_val_calibration_error", "score_entropy", "largest_class_share", "lr", "lr_head"),
-        *("seconds", "images_per_second"),
-    )
-    whole = run.metrics_columns(terms, rules=[], groups=[])
-    assert [column for column in whole if column.endswith("_macro_f1")] == [
-        f"{part}_macro_f1" for part in ("source_val", "source_test", "target_val", "target_test")
-    ]
-
-
-def test_metrics_column_named_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^metrics\.csv would have two columns named loss_domain, lr$"):
-        run.metrics_columns(Terms(transfer=("domain",), stats=("lr", "loss_domain")), rules=[], groups=[])
 
 
 # --- status

@@ -24,7 +24,8 @@ from tlrun.engine import engine
 from tlrun.engine.evaluate import Evaluation, Evaluator
 from tlrun.engine.optimise import Optimiser
 from tlrun.engine.selection import SCORES, Evidence
-from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, RunFolder, load_checkpoint, run_name, unknown_files
+from tlrun.run import RunFolder, load_checkpoint, run_name
+from tlrun.run_files import EVALUATION_PARTS, SUMMARY_FIELDS, unknown_files
 from tlrun.strategies.base import Strategy
 from tlrun.strategies.dann import Dann
 from tlrun.strategies.mmd import Mmd

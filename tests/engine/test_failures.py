@@ -31,7 +31,8 @@ from tlrun.data.domain import DomainPair, load_pair
 from tlrun.engine.checkpoint import Checkpoints
 from tlrun.engine.engine import Engine
 from tlrun.engine.selection import Best
-from tlrun.run import RunError, RunFolder, unknown_files
+from tlrun.run import RunError, RunFolder
+from tlrun.run_files import unknown_files
 from tlrun.strategies.base import Phase, Plateau, Strategy
 from tlrun.strategies.mmd import Mmd
 from tlrun.strategies.source_only import SourceOnly
@@ -61,7 +62,7 @@ def stopped(described: Describe, train: Train) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def _nothing_that_is_not_declared(tmp_path: Path) -> Iterator[None]:
-    """Whatever went wrong, the run folders hold what `run.FILES` declares and no more."""
+    """Whatever went wrong, the run folders hold what `run_files.FILES` declares and no more."""
     yield
     for status in tmp_path.rglob("status.json"):
         assert unknown_files(status.parent) == []

@@ -16,7 +16,8 @@ from tests.engine.runs import SAVING, TOY, differences
 from tlrun.compose.resolve import name_choices, pretrain_config
 from tlrun.config import ExperimentConfig
 from tlrun.engine.interrupt import Interrupts
-from tlrun.run import RunFolder, load_checkpoint, unknown_files
+from tlrun.run import RunFolder, load_checkpoint
+from tlrun.run_files import unknown_files
 from tlrun.strategies.base import Strategy
 
 Describe = Callable[..., ExperimentConfig]

@@ -18,7 +18,8 @@ from tlrun.engine.engine import Engine
 from tlrun.engine.pace import TIMED, WARM_UP, pace
 from tlrun.experiment import build_engine, untrained
 from tlrun.listing import config_folder, headings
-from tlrun.run import EVALUATION_PARTS, RunFolder
+from tlrun.run import RunFolder
+from tlrun.run_files import EVALUATION_PARTS
 
 
 class Clock:

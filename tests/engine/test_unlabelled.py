@@ -12,7 +12,8 @@ from tests.engine.runs import TOY
 from tlrun.compose.resolve import check, name_choices
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.report.report import report
-from tlrun.run import RunFolder, unknown_files
+from tlrun.run import RunFolder
+from tlrun.run_files import unknown_files
 
 Train = Callable[..., RunFolder]
 Config = Callable[..., ExperimentConfig]

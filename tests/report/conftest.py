@@ -10,7 +10,8 @@ import pytest
 
 from tlrun.compose.resolve import name_choices
 from tlrun.config import ExperimentConfig
-from tlrun.run import EVALUATION_PARTS, SUMMARY_FIELDS, Prediction, RunFolder, digest
+from tlrun.run import Prediction, RunFolder, digest
+from tlrun.run_files import EVALUATION_PARTS, SUMMARY_FIELDS
 
 DIGITS = ("data=mnist_usps", "engine.precision=fp32")
 

@@ -11,7 +11,8 @@ import pytest
 from tests.trained_runs import CLASSES, photos
 from tlrun.cli import main
 from tlrun.files import read_table
-from tlrun.run import RunFolder, unknown_files
+from tlrun.run import RunFolder
+from tlrun.run_files import unknown_files
 
 Run = Callable[..., tuple[int, str, str]]
 

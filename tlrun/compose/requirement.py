@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlrun.config import ConfigError
-from tlrun.run import SUMMARY_FIELDS
+from tlrun.run_files import SUMMARY_FIELDS
 
 _OPERATORS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt, "==": operator.eq}
 

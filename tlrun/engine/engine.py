@@ -29,12 +29,13 @@ from tlrun.engine.plan import Stretch, lay_out
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.schedules import Schedule
 from tlrun.engine.selection import SCORES, Best, Patience, check_rules
-from tlrun.engine.single_rows import check_single_rows
+from tlrun.engine.single_rows import check_single_rows, first_row
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, check_weights, gradient_norm
 from tlrun.layers.ema import EmaCopy, warmed_up
 from tlrun.models.zoo import LoadedWeights
-from tlrun.run import EVALUATION_PARTS, RunFolder, metrics_columns
+from tlrun.run import RunFolder
+from tlrun.run_files import EVALUATION_PARTS, metrics_columns
 from tlrun.strategies.base import Part as TrainingPart
 from tlrun.strategies.base import Strategy, Turn
 
@@ -78,7 +79,7 @@ class Engine:
         )
         self.learning = [self._learning(stretch) for stretch in self.plan.stretches]
         if settings.batch_size == 1:
-            rows = {kind: self._first_row(kind) for kind in KINDS}
+            rows = {kind: first_row(pair, name) for kind, name in KINDS.items()}
             batches = [Batch(**{kind: rows[kind] for kind in self.kinds(each)}) for each in self.plan.stretches]
             check_single_rows(strategy, self.plan, batches, self.learning)
         strategy.class_weights = class_weights(config.optim, pair)
@@ -198,12 +199,6 @@ class Engine:
     def phases_on_target_labels(self) -> tuple[str, ...]:
         """The names of the phases that learn from target labels."""
         return tuple(each.phase.name for each in self.plan.stretches if "target" in self.kinds(each))
-
-    def _first_row(self, kind: str) -> Examples | None:
-        """One row of a kind, as a batch; None where there is none."""
-        part = self.pair.parts[KINDS[kind]]
-        statistics = self.pair.statistics[part.domain]
-        return next(evaluation_batches(part, statistics=statistics, shape=self.pair.shape, batch_size=1), None)
 
     def open_parts(self, number: int) -> EncodedParts:
         """The pair's parts as a phase reads them, in `parts` those for evaluation; its parameters learn from now on.

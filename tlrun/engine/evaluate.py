@@ -19,7 +19,8 @@ from tlrun.engine.tally import ADVICE
 from tlrun.engine.validation import Sample, enough, validate
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics
-from tlrun.run import EVALUATION_PARTS, RunError
+from tlrun.run import RunError
+from tlrun.run_files import EVALUATION_PARTS
 from tlrun.strategies.base import Strategy
 
 Batches = Callable[[Part], Iterable[Examples]]

@@ -15,7 +15,7 @@ from tlrun.engine.encoding import EncodedParts, Encoding
 from tlrun.engine.engine import KINDS, Engine
 from tlrun.engine.freezing import set_learning, set_modes
 from tlrun.engine.plan import Stretch
-from tlrun.run import EVALUATION_PARTS
+from tlrun.run_files import EVALUATION_PARTS
 
 WARM_UP, TIMED = 2, 5
 """Steps of each phase before the clock starts, and under it."""

@@ -6,11 +6,20 @@ import copy
 
 import torch
 
-from tlrun.batch import Batch
+from tlrun.batch import Batch, Examples
 from tlrun.config import ConfigError
+from tlrun.data.domain import DomainPair
+from tlrun.data.streams import evaluation_batches
 from tlrun.engine.freezing import set_learning, set_modes
 from tlrun.engine.plan import Plan
 from tlrun.strategies.base import Strategy
+
+
+def first_row(pair: DomainPair, name: str) -> Examples | None:
+    """The first row of one of the pair's parts, as a batch; None where the part has none."""
+    part = pair.parts[name]
+    statistics = pair.statistics[part.domain]
+    return next(evaluation_batches(part, statistics=statistics, shape=pair.shape, batch_size=1), None)
 
 
 def check_single_rows(strategy: Strategy, plan: Plan, batches: list[Batch], learning: list[set[str]]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun import files
 from tlrun.report.guesses import columns_of, padded, printable
-from tlrun.run import CLASS_COLUMNS, RunFolder
+from tlrun.run import RunFolder
+from tlrun.run_files import CLASS_COLUMNS
 
 if TYPE_CHECKING:
     from tlrun.evaluation import Evaluated
