@@ -114,6 +114,38 @@ def test_runs_with_more_target_labels_are_judged_apart(finished: Finished, tmp_p
     assert [(each.labels, each.runs) for each in judge(collect([tmp_path]).runs)] == [(0, 1), (100, 1)]
 
 
+def write(folder: RunFolder, *, score: float, accuracy: float) -> None:
+    folder.write_metrics(COLUMNS[:4], [dict(zip(COLUMNS, (1, "only", accuracy, score), strict=False))])
+
+
+def test_a_run_is_chosen_only_among_runs_of_equal_data_and_budget(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {(): 0.0, ("engine.epochs=77",): 0.2, ("data.target.rotation=30",): 0.3, ("data.val_fraction=0.3",): 0.5}
+    for more, above in settings.items():
+        for number, rate in enumerate(("0.1", "0.2", "0.3")):
+            folder = finished("dann", *(more or ()), "data=moons", f"optim.lr={rate}", "engine.precision=fp32")
+            write(folder, score=above - number, accuracy=0.1 + above + 0.1 * number)
+    rule = found(tmp_path)[None, "source_val"]
+    # Among all of them the run with 0.6 would be taken, and 0.2 lost.
+    assert (rule.runs, rule.settings) == (12, 4)
+    assert (rule.run_accuracy, rule.run_regret) == (pytest.approx(0.35), pytest.approx(0.2))
+    assert rule.run_rank == pytest.approx(-1)
+    assert main(["report", str(tmp_path), "--no-plots"]) == 0
+    shown = capsys.readouterr().out
+    assert "settings: of data and budget; in each of them a run is chosen, and the figures are means over them" in shown
+    assert (
+        "run chosen: by the rule's score, among 3 or more runs of equal data and budget; runs of equal scores" in shown
+    )
+
+
+def test_runs_of_equal_scores_count_with_their_mean(finished: Finished, tmp_path: Path) -> None:
+    for seed, (score, accuracy) in enumerate([(1.0, 0.4), (1.0, 0.8), (0.5, 0.9)]):
+        write(finished("dann", seed=seed), score=score, accuracy=accuracy)
+    rule = found(tmp_path)[None, "source_val"]
+    assert (rule.settings, rule.run_accuracy, rule.run_regret) == (1, pytest.approx(0.6), pytest.approx(0.3))
+
+
 def test_the_report_shows_them_together_and_apart_where_asked(
     sweep: Callable[[], list[RunFolder]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,9 +150,11 @@ def test_of_many_only_the_first_are_named(finished: Finished, tmp_path: Path) ->
 
 
 def test_what_label_free_scores_would_have_chosen_is_told_beside_the_best(finished: Finished, tmp_path: Path) -> None:
-    def judged(rule: str, strategy: str | None, accuracy: float | None, regret: float | None) -> Judged:
+    def judged(
+        rule: str, strategy: str | None, accuracy: float | None, regret: float | None, settings: int = 1
+    ) -> Judged:
         none = Figure.of([])
-        return Judged("mnist_usps", strategy, 0, rule, 4, none, none, 0.0, none, accuracy, regret, None)
+        return Judged("mnist_usps", strategy, 0, rule, 4, none, none, 0.0, none, settings, accuracy, regret, None)
 
     finished("source_only")
     found = contents([tmp_path / "runs"])
@@ -162,6 +164,12 @@ def test_what_label_free_scores_would_have_chosen_is_told_beside_the_best(finish
     assert "Chosen by score alone" not in dict(alone.sentences)  # of one strategy
     (words,) = summary(replace(found, judged=(*rules, judged("snd", "dann", 0.7, 0.0))))
     assert dict(words.sentences)["Chosen by score alone"] == (
-        "Left to choose among all epochs of the 4 runs without target labels by its own score, snd takes one of 70.0 % and"
-        " entropy takes one of 50.0 %; the best of them has 75.0 %."
+        "Left to choose among all epochs of the 4 runs without target labels by its own score, snd gives 70.0 % and"
+        " entropy gives 50.0 %; the best of them has 75.0 %."
+    )
+    several = (judged("snd", None, 0.7, 0.05, settings=2), judged("snd", "dann", 0.7, 0.0))
+    (words,) = summary(replace(found, judged=several))
+    assert dict(words.sentences)["Chosen by score alone"] == (
+        "Left to choose among all epochs of the 4 runs without target labels by its own score, in each of 2 settings of data"
+        " and budget apart, snd gives 70.0 %; the best of each have a mean of 75.0 %."
     )

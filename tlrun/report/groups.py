@@ -27,6 +27,9 @@ _OWN = (
 )
 """Settings whose named value follows from the strategy: no difference in the setting that two methods share."""
 
+_BUDGET = ("engine.epochs", "engine.steps_per_epoch", "engine.batch_size", "engine.accumulate")
+"""How many rows a run trains on."""
+
 _ALIKE = ("data.normalize", "data.mean", "data.std", "model.head")
 """Those of them in which a reference agrees as far as one is there that does."""
 
@@ -151,6 +154,11 @@ def shared_settings(settings: Mapping[str, Any]) -> str:
     return _text({key: value for key, value in settings.items() if not _is_own(key)})
 
 
+def data_and_budget(settings: Mapping[str, Any]) -> str:
+    """One text for equal data and equal budgets; model, strategy and what else may be tuned at them apart."""
+    return _text({key: value for key, value in settings.items() if _is_task(key) and not _is_own(key)})
+
+
 def setting_without(group: Group, keys: Collection[str]) -> str:
     """One text for equal settings, those at some dotted keys apart; a rule that peeks counts even where its key does not."""
     return _text([{key: value for key, value in group.settings.items() if key not in keys}, _peeks(group)])
@@ -190,6 +198,10 @@ def _peeks(group: Group) -> bool:
 
 def _is_own(key: str) -> bool:
     return key in _OWN or key.startswith(("strategy.", "pretrain."))
+
+
+def _is_task(key: str) -> bool:
+    return key.startswith("data.") or key in _BUDGET
 
 
 def _text(value: Any) -> str:

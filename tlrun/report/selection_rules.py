@@ -6,18 +6,25 @@ import math
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from tlrun import files
 from tlrun.report.collect import Run
+from tlrun.report.groups import data_and_budget
 from tlrun.report.tables import Figure, Table, percent, without_blank
 
 TRUTH = "target_test_accuracy"
 SCORE = "score_"
 LEAST = 3
 """A rank correlation of fewer evaluations or runs says nothing."""
+NOTES = {
+    "settings": "of data and budget; in each of them a run is chosen, and the figures are means over them",
+    "run chosen": f"by the rule's score, among {LEAST} or more runs of equal data and budget; runs of equal scores count "
+    "with their mean",
+}
+"""What a reader must know of a column, by its heading."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,9 @@ class Judged:
 
     strategy: None for runs of all strategies. accuracy, regret, rank: of `Choice`, over the runs; worst: the largest
     regret. run_accuracy: where the rule itself chooses among the runs too, by its scores, what that gives, run_regret
-    what is lost against the best choice, and run_rank the rank correlation over the runs; None below LEAST runs or
-    where the scores do not vary.
+    what is lost against the best choice, and run_rank the rank correlation over the runs. It chooses only among runs of
+    equal data and budget; runs of equal scores count with their mean. settings: how many sets of such runs there are,
+    those apart with fewer than LEAST runs or scores that do not vary; of several, the figures are means. None without any.
     """
 
     pair: str
@@ -54,6 +62,7 @@ class Judged:
     regret: Figure
     worst: float
     rank: Figure
+    settings: int
     run_accuracy: float | None
     run_regret: float | None
     run_rank: float | None
@@ -122,6 +131,7 @@ def rule_table(judged: Sequence[Judged], *, by_strategy: bool) -> Table | None:
             "regret": percent(each.regret),
             "worst": f"{100 * each.worst:.2f}",
             "rank": _rank(each.rank.mean),
+            "settings": "" if each.settings < 2 else str(each.settings),
             "run chosen": "" if each.run_accuracy is None else f"{100 * each.run_accuracy:.2f}",
             "its regret": "" if each.run_regret is None else f"{100 * each.run_regret:.2f}",
             "rank of runs": _rank(each.run_rank),
@@ -131,7 +141,8 @@ def rule_table(judged: Sequence[Judged], *, by_strategy: bool) -> Table | None:
     if not rows:
         return None
     title = "Selection rules: target test accuracy in % of what each would have chosen; rank: Spearman's, score with accuracy"
-    return without_blank(Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), 3, "selection"))
+    table = without_blank(Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), 3, "selection"))
+    return replace(table, notes=tuple(f"{column}: {NOTES[column]}" for column in table.columns if column in NOTES))
 
 
 def _over(found: Sequence[tuple[Run, Mapping[str, Choice]]], strategy: str | None) -> list[Judged]:
@@ -139,30 +150,50 @@ def _over(found: Sequence[tuple[Run, Mapping[str, Choice]]], strategy: str | Non
     pair, labels = _pair(found[0][0])
     rules = dict.fromkeys(rule for _, each in found for rule in each)
     judged = [
-        _judged(rule, [each[rule] for _, each in found if rule in each], pair, labels, strategy) for rule in rules
+        _judged(rule, [(run, each[rule]) for run, each in found if rule in each], pair, labels, strategy)
+        for rule in rules
     ]
     return sorted(judged, key=lambda each: (each.rule == "oracle", each.regret.mean, each.worst))
 
 
-def _judged(rule: str, made: Sequence[Choice], pair: str, labels: int, strategy: str | None) -> Judged:
-    accuracies, scores = [each.accuracy for each in made], [each.score for each in made]
-    varies = len(made) >= LEAST and len(set(scores)) > 1
-    taken = accuracies[scores.index(max(scores))] if varies else None
-    best = max(each.accuracy + each.regret for each in made)
+def _judged(rule: str, found: Sequence[tuple[Run, Choice]], pair: str, labels: int, strategy: str | None) -> Judged:
+    made = [each for _, each in found]
+    alike: dict[str, list[Choice]] = {}
+    for run, choice in found:
+        alike.setdefault(data_and_budget(run.settings), []).append(choice)
+    among = [each for each in alike.values() if len(each) >= LEAST and len({choice.score for choice in each}) > 1]
+    taken = [_run_taken(each) for each in among]
     return Judged(
         pair=pair,
         strategy=strategy,
         labels=None if labels < 0 else labels,
         rule=rule,
         runs=len(made),
-        accuracy=Figure.of(accuracies),
+        accuracy=Figure.of([each.accuracy for each in made]),
         regret=Figure.of([each.regret for each in made]),
         worst=max(each.regret for each in made),
         rank=Figure.of([each.rank for each in made if each.rank is not None]),
-        run_accuracy=taken,
-        run_regret=None if taken is None else best - taken,
-        run_rank=rank_correlation(scores, accuracies),
+        settings=len(among),
+        run_accuracy=_mean(accuracy for accuracy, _ in taken),
+        run_regret=_mean(regret for _, regret in taken),
+        run_rank=_mean(rank for each in among if (rank := _rank_of_runs(each)) is not None),
     )
+
+
+def _run_taken(made: Sequence[Choice]) -> tuple[float, float]:
+    """The accuracy of the run with the highest score, and what is lost against the best choice; equal scores at their mean."""
+    highest = max(each.score for each in made)
+    accuracy = statistics.fmean(each.accuracy for each in made if each.score == highest)
+    return accuracy, max(each.accuracy + each.regret for each in made) - accuracy
+
+
+def _rank_of_runs(made: Sequence[Choice]) -> float | None:
+    return rank_correlation([each.score for each in made], [each.accuracy for each in made])
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return statistics.fmean(found) if found else None
 
 
 def _columns(run: Run) -> dict[str, list[Any]] | None:

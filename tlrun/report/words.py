@@ -186,11 +186,14 @@ def _choice(judged: Sequence[Judged]) -> Iterator[tuple[str, str]]:
     if not chosen or not any(each.strategy and each.labels == 0 for each in judged):
         return
     ordered = sorted(chosen, key=lambda each: -each[1])
-    takes = _named([f"{each.rule} takes one of {_percent(accuracy)}" for each, accuracy in ordered])
+    gives = _named([f"{each.rule} gives {_percent(accuracy)}" for each, accuracy in ordered])
     best = max(accuracy + (each.run_regret or 0.0) for each, accuracy in ordered)
     runs = max(each.runs for each, _ in ordered)
-    text = f"Left to choose among all epochs of the {runs} runs without target labels by its own score, {takes}"
-    yield "Chosen by score alone", f"{text}; the best of them has {_percent(best)}."
+    settings = max(each.settings for each, _ in ordered)
+    apart = f", in each of {settings} settings of data and budget apart" if settings > 1 else ""
+    text = f"Left to choose among all epochs of the {runs} runs without target labels by its own score{apart}, {gives}"
+    best_of = "the best of each have a mean of" if settings > 1 else "the best of them has"
+    yield "Chosen by score alone", f"{text}; {best_of} {_percent(best)}."
 
 
 def _verdicts(told: Sequence[Told], of: Of, names: Names) -> Iterator[tuple[str, str]]:
