@@ -1,14 +1,10 @@
-"""Predictions as text: what fits a terminal, what is whole or absent."""
+"""Predictions as text: what fits a terminal, and which guess comes first."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
 
-from tlrun.files import RunError
-from tlrun.report.guesses import GuessRows, GuessTable, columns_of, printable, shortened, whole_file
+from tlrun.report.guesses import GuessRows, GuessTable, columns_of, printable, shortened
 
 CLASSES = ("cat", "a long name of a class")
 PROBABILITIES = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
@@ -45,25 +41,3 @@ def test_of_equal_probabilities_the_first_class_is_the_guess() -> None:
     assert rows.header() + rows.text(["x"], torch.tensor([[0.25, 0.375, 0.375]])) == (
         "path,prediction,confidence,probability_a,probability_b,probability_c\nx,b,0.375,0.25,0.375,0.375\n"
     )
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "out.csv"
-    with whole_file(path) as put:
-        put("one\n")
-        assert not path.exists()
-        put("two\n")
-    assert path.read_text() == "one\ntwo\n"
-    with pytest.raises(ZeroDivisionError), whole_file(path) as put:
-        put(f"{1 / 0}")
-    assert path.read_text() == "one\ntwo\n"
-    assert [each.name for each in path.parent.iterdir()] == ["out.csv"]
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *args, **more: real(Path("/dev/full"), *args, **more))
-    said = "cannot write .*out.csv: No space left on device"
-    with pytest.raises(RunError, match=said), whole_file(tmp_path / "out.csv") as put:
-        put("x" * 100_000)

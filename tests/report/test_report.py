@@ -74,6 +74,9 @@ def test_every_format_goes_to_a_file_or_alone_to_standard_output(
         assert printed.startswith(first)
         _, table, _ = report(tmp_path / "runs", "--no-plots", f"--{name}", f"deep/table.{name}")
         assert Path(f"deep/table.{name}").read_text() == printed
+        Path(f"link.{name}").symlink_to(f"far.{name}")
+        report(tmp_path / "runs", "--no-plots", f"--{name}", f"link.{name}")
+        assert Path(f"link.{name}").is_symlink() and Path(f"far.{name}").read_text() == printed
         assert table.startswith("Results")
 
 

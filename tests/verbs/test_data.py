@@ -88,6 +88,15 @@ def test_show_as_json_is_the_card_of_a_run_and_nothing_else(data: Run, tmp_path:
     assert list(tmp_path.glob("*.png")) == []
 
 
+def test_a_suffix_of_no_picture_is_refused_and_a_link_leads_to_the_picture(data: Run, tmp_path: Path) -> None:
+    code, _, err = data("show", "data=toy_gaussians", "--picture", "picture.pgn")
+    assert (code, err[:74]) == (2, "data: --picture picture.pgn: no picture is written as .pgn; did you mean p")
+    (tmp_path / "link.png").symlink_to("far.png")
+    assert data("show", "data=toy_gaussians", "--picture", "link.png")[0] == 0
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "far.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_no_picture_leaves_no_file(data: Run, tmp_path: Path) -> None:
     assert data("show", "data=toy_gaussians", "--no-picture")[0] == 0
     assert list(tmp_path.glob("*.png")) == []

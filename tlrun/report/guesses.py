@@ -1,17 +1,12 @@
-"""Predictions as text: an aligned table that grows batch by batch, or a CSV file that is whole or absent."""
+"""Predictions as text: an aligned table, or lines of CSV, that grow batch by batch."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
-
-from tlrun.files import RunError, reason_of
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,55 +87,6 @@ def _csv(rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Callable[[str], None]]:
-    """Takes text for a file that gets its name when the context ends well, and is gone otherwise.
-
-    Raises RunError where the system refuses, at the beginning already where it can be known.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise RunError(f"cannot write {path}: it is a folder")
-    try:
-        # Names of files may be no UTF-8; they come out as the bytes they are.
-        with _refusals(path):
-            file = temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-
-        def put(text: str) -> None:
-            with _refusals(path):
-                file.write(text)
-
-        with _closing(file, path):
-            yield put
-        with _refusals(path):
-            os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _closing(file: TextIO, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # what went wrong first is what is told
-            file.close()
-        raise
-    with _refusals(path):
-        file.close()
-
-
-@contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {reason_of(error)}") from error
 
 
 def printable(text: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlrun.config import ConfigError
+from tlrun.config.error_text import unknown
 from tlrun.data.preview import Preview
+from tlrun.report.named_file import named_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +28,20 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
 def draw(previews: list[Preview], path: Path) -> bool:
-    """Writes the picture; False where the rows are features of more than two dimensions, which nothing shows as they are."""
+    """Writes the picture; False where the rows are features of more than two dimensions, which nothing shows as they are.
+
+    Raises ConfigError where the path's suffix names no kind of picture, RunError where it cannot be written.
+    """
     figure = picture(previews)
     if figure is None:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    kind = path.suffix.removeprefix(".").lower() or "png"
+    if kind not in (known := figure.canvas.get_supported_filetypes()):
+        raise ConfigError(f"data: --picture {path}: no picture is written as .{kind}{unknown(kind, known)}")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=kind, dpi=150, bbox_inches="tight")
+    with named_file(path) as put:
+        put(drawn.getvalue())
     return True
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tlrun import files
 from tlrun.report import formats
 from tlrun.report.contents import contents
+from tlrun.report.named_file import named_file
 from tlrun.report.pictures import Picture
 
 
@@ -51,4 +51,5 @@ def _give(text: str, place: str) -> None:
     if place == "-":
         print(text, end="", flush=True)
     else:
-        files.write_bytes(Path(place), text.encode())
+        with named_file(Path(place)) as put:
+            put(text.encode())

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tlrun import files
 from tlrun.config import ConfigError
+from tlrun.report.named_file import named_file
 
 VERBS = ("list", "data", "doctor", "distance", "rank", "advise", "compare", "report", "diff", "predict", "eval")
 """Every verb, in the order in which help shows them."""
@@ -51,7 +51,8 @@ def tell(lines: Iterable[str], content: Mapping[str, Any], place: str | None) ->
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     if place is not None and place != "-":
-        files.write_bytes(Path(place), f"{text}\n".encode())
+        with named_file(Path(place)) as put:
+            put(f"{text}\n".encode())
     print(text if place == "-" else "\n".join(lines))
 
 

@@ -6,13 +6,14 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlrun.config import ConfigError, DeviceSettings
-from tlrun.report.guesses import GuessRows, GuessTable, printable, whole_file
+from tlrun.report.guesses import GuessRows, GuessTable, printable
+from tlrun.report.named_file import named_file
 from tlrun.verbs import Parser, add_machine, at_least_one
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _show(
     count = bad = 0
     start = time.monotonic()
     with ExitStack() as stack:
-        put = stack.enter_context(nullcontext(_say) if asked.output in (None, "-") else whole_file(Path(asked.output)))
+        put = stack.enter_context(_output(asked.output))
         stack.callback(found.close)
         bar = stack.enter_context(_bar(total))
         put(writer.header())
@@ -121,6 +122,16 @@ def _show(
     left = f", {bad:,} left out" if bad else ""
     print(f"{count:,} predicted{where}{left} ({speed:,.0f} a second)", file=sys.stderr)
     return 1 if bad else 0
+
+
+@contextmanager
+def _output(place: str | None) -> Iterator[Callable[[str], None]]:
+    if place in (None, "-"):
+        yield _say
+        return
+    with named_file(Path(place)) as put:
+        # Names of files may be no UTF-8; they come out as the bytes they are.
+        yield lambda text: put(text.encode("utf-8", "surrogateescape"))
 
 
 def _say(text: str) -> None:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlrun import files
 from tlrun.config import ConfigError
 from tlrun.config.error_text import unknown
 from tlrun.metrics.transferability import SCORES
+from tlrun.report.named_file import named_file
 from tlrun.verbs import Parser, at_least_one
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def main(arguments: list[str]) -> int:
         if place == "-":
             shown = text
         elif place is not None:
-            files.write_bytes(Path(place), f"{text}\n".encode())
+            with named_file(Path(place)) as put:
+                put(f"{text}\n".encode())
     print(shown)
     return 0
 
