@@ -163,6 +163,10 @@ def test_values_in_range_are_converted_to_the_types_of_their_fields(values: dict
             "augment.mix.mixup: or cutmix must be above 0; augment/mix=none mixes nothing",
         ),
         (
+            {"augment__albumentations": [{"p": 0.5}]},
+            "augment.albumentations.0._target_: must be given, as albumentations.<class>",
+        ),
+        (
             {"augment__albumentations": [{"_target_": "os.system"}]},
             "augment.albumentations.0._target_: must be albumentations.<class>, got 'os.system'",
         ),

@@ -171,10 +171,10 @@ def leaf(target: str, group: Leaf, *, arguments: Iterable[str] = (), where: str 
 def leaf_problem(target: object, group: Leaf, *, where: str) -> str | None:
     """What is wrong with a `_target_` as far as its text tells, without importing anything."""
     package = _LEAVES[group].package
-    if target == MISSING:
+    if target is None or target == MISSING:
         return f"{where}._target_: must be given, as {package}.<class>"
     rest = str(target).removeprefix(f"{package}.")
-    if rest == target or not rest.isidentifier():
+    if rest == str(target) or not rest.isidentifier():
         return f"{where}._target_: must be {package}.<class>, got {shown(target)}"
     return None
 

@@ -90,6 +90,16 @@ def test_only_operations_of_albumentations_are_built() -> None:
     assert problems[1].endswith("did you mean Affine?")
 
 
+def test_entries_within_an_operation_must_name_operations() -> None:
+    one_of = {"_target_": "albumentations.OneOf", "transforms": [{"p": 0.5}, TURN, 3]}
+    given = "_target_: must be given, as albumentations.<class>"
+    assert told([one_of]) == [f"augment.albumentations.0.transforms.{number}.{given}" for number in (0, 2)]
+    (problem,) = told([{"_target_": "albumentations.OneOf", "transforms": [{"_target_": "os.system"}]}])
+    assert problem.startswith("augment.albumentations.0.transforms.0._target_: must be albumentations.<class>, got ")
+    (problem,) = told([{"_target_": "albumentations.OneOrOther", "first": {"p": 1.0}, "second": TURN}])
+    assert problem.startswith("augment.albumentations.0: albumentations.OneOrOther refuses its arguments: ")
+
+
 def test_argument_that_an_operation_does_not_take_is_refused() -> None:
     (problem,) = told([TURN | {"rotat": 3}])
     assert problem.startswith("augment.albumentations.0.rotat: albumentations.Affine takes no such argument")
@@ -125,6 +135,14 @@ def test_pipeline_that_changes_the_type_is_refused() -> None:
 def test_operation_for_colour_alone_is_refused_on_grey() -> None:
     (problem,) = told([{"_target_": "albumentations.RandomRain", "p": 1.0}], (12, 12, 1))
     assert problem.startswith("augment.albumentations: an operation does not take uint8 (12, 12, 1) images: ")
+
+
+def test_crop_that_is_larger_than_the_image_is_refused() -> None:
+    (problem,) = told([{"_target_": "albumentations.CenterCrop", "height": 50, "width": 50}])
+    assert problem == (
+        "augment.albumentations: an operation does not take uint8 (12, 12, 3) images: "
+        "Crop size (height, width) exceeds image dimensions (height, width): (50, 50) vs (12, 12)"
+    )
 
 
 @pytest.mark.slow

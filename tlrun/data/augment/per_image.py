@@ -61,7 +61,7 @@ class PerImage:
         given = f"{image.dtype} {image.shape}"
         try:
             out: NDArray[Any] = self._pipeline(image=image)["image"]
-        except (ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # some of the library's errors derive from nothing narrower
             raise ConfigError(f"{self._where}: an operation does not take {given} images: {_short(error)}") from error
         if out.dtype == np.uint8 and out.shape == (*self._size, self._rows[2]):
             return out
@@ -78,10 +78,14 @@ class PerImage:
     def _build(self, node: Any, where: str, problems: list[str]) -> Any:
         """The value that a node of the config stands for, operations built; what is wrong is added to `problems`."""
         if isinstance(node, Mapping):
+            before = len(problems)
             below = {
                 key: self._build(value, f"{where}.{key}", problems) for key, value in node.items() if key != "_target_"
             }
-            return _operation(str(node["_target_"]), below, where, problems) if "_target_" in node else below
+            if "_target_" not in node:
+                return below
+            problems += _problems_of_transforms(node.get("transforms"), f"{where}.transforms")
+            return _operation(node["_target_"], below, where, problems) if len(problems) == before else None
         if isinstance(node, list | tuple):
             return [self._build(value, f"{where}.{number}", problems) for number, value in enumerate(node)]
         if node == MODEL_SIDE:
@@ -89,6 +93,18 @@ class PerImage:
                 problems.append(f"{where}: {MODEL_SIDE} stands for the side of square inputs; set data.image_size")
             return self._size[0]
         return node
+
+
+def _problems_of_transforms(nodes: Any, where: str) -> list[str]:
+    """What an operation that holds others, such as OneOf, would only trip over: entries that name no operation."""
+    named = [
+        (f"{where}.{number}", node) for number, node in enumerate(nodes if isinstance(nodes, list | tuple) else ())
+    ]
+    return [
+        f"{place}._target_: must be given, as albumentations.<class>"
+        for place, node in named
+        if not (isinstance(node, Mapping) and "_target_" in node)
+    ]
 
 
 def _operation(target: str, arguments: dict[str, Any], where: str, problems: list[str]) -> Any:
@@ -99,7 +115,7 @@ def _operation(target: str, arguments: dict[str, Any], where: str, problems: lis
             return kind(**arguments)
     except ConfigError as error:
         problems += error.problems
-    except (Warning, ValueError, TypeError) as error:
+    except Exception as error:
         problems.append(f"{where}: {target} refuses its arguments: {_short(error)}")
     return None
 
