@@ -387,6 +387,38 @@ def test_a_reader_that_closes_early_is_no_error(arguments: tuple[str, ...]) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [("list",), ("--version",), ("data", "--help"), ("--info", "defaults")])
+def test_standard_output_that_refuses_is_told_on_one_line(arguments: tuple[str, ...], unbuffered: str) -> None:
+    command = [sys.executable, "-m", "tlrun", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (1, "cannot write to standard output: No space left on device\n")
+
+
+def test_standard_output_that_is_closed_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert (cli.main(["list"]), capsys.readouterr().err) == (1, "cannot write to standard output: it is closed\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_sweep_goes_on_where_standard_output_refuses(
+    runs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched, Path("/dev/full").open("w") as full:
+        patched.setattr(sys, "stdout", full)
+        code = cli.main(["-m", "seed=0,1"])
+    assert (code, len(runs.configs)) == (1, 2)
+    said = capsys.readouterr().err
+    assert said.endswith("1 of 2 runs failed:\n  seed=0: cannot write to standard output: No space left on device\n")
+
+
 def test_the_log_is_shown_only_while_runs_run(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace
 ) -> None:

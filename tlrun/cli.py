@@ -7,15 +7,15 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from tlrun import listing
 from tlrun.config import ConfigError
 from tlrun.config.error_text import did_you_mean
-from tlrun.files import RunError
+from tlrun.files import RunError, reason_of
 from tlrun.session import DONE, FAILED, WRONG, carry_out, say, under_hydra
 from tlrun.verbs import VERBS, Parser
 
@@ -28,10 +28,18 @@ _COMPLETES = {f"{verb}={shell}" for verb in ("install", "uninstall", "query") fo
 def main(argv: Sequence[str] | None = None) -> int:
     """Does what the command line asks, and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if not sys.stdout:  # it was closed before Python began
+        say("cannot write to standard output: it is closed")
+        return FAILED
+    with redirect_stdout(cast(TextIO, _Output(sys.stdout))):
+        code = _told(lambda: _dispatch(arguments), arguments)
+        return code or _told(_flush, arguments)
+
+
+def _told(act: Callable[[], int], arguments: Sequence[str]) -> int:
+    """The exit code of an act; what stops it is told on standard error."""
     try:
-        code = _dispatch(arguments)
-        sys.stdout.flush()
-        return code
+        return act()
     except ConfigError as error:
         say(*error.problems)
         return WRONG
@@ -42,8 +50,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("interrupted" if arguments[:1] and arguments[0] in VERBS else "interrupted before a run started")
         return FAILED
     except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+
+
+def _flush() -> int:
+    sys.stdout.flush()
+    return DONE
+
+
+class _Output:
+    """Standard output, whose refusal is a RunError, told once: from then on it leads nowhere, also when Python ends."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._refusals():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._refusals():
+            self._stream.flush()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise RunError(f"cannot write to standard output: {reason_of(error)}") from error
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -203,8 +203,11 @@ def _attempt(settings: ExperimentConfig, command: str) -> Attempted:
     except Exception as error:
         traceback.print_exc()
         return None, FAILED, f"{type(error).__name__}: {error} (not foreseen: the traceback is above and in log.txt)"
-    with suppress(BrokenPipeError):  # the run is done, whether or not anybody still reads
-        print(outcome.folder, flush=True)
+    try:
+        with suppress(BrokenPipeError):  # the run is done, whether or not anybody still reads
+            print(outcome.folder, flush=True)
+    except RunError as error:  # standard output refuses
+        return outcome, FAILED, str(error)
     log.info("%s: %s", outcome.state, _figures(outcome))
     return (outcome, DONE, "") if outcome.unmet is None else (outcome, FAILED, f"run.require: {outcome.unmet}")
 
