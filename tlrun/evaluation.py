@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,12 +126,13 @@ def evaluate(
     if not asked.domains and {"val", "test"} & set(splits):
         pair = load_pair(asked.data, seed=trained.config.seed, device=trained.runtime.device)
     for domain in domains:
+        read = functools.cache(partial(_domain, trained, asked.data, domain))
         for split in splits:
             if pair is not None and split in ("val", "test"):
                 part, card = pair.parts[f"{domain}_{split}"], pair.card[domain]
                 name, origin = card["name"], card["origin"]
             else:
-                found = _domain(trained, asked.data, domain, whole=split == "all")
+                found = read(whole=split == "all")
                 part = _part(trained, found, domain, "test" if split == "all" else split, asked.data)
                 name, origin = found.name, found.origin
             if len(part):

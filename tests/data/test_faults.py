@@ -168,6 +168,32 @@ def test_damaged_empty_tiny_and_copied_files_are_all_named(
     assert len(told["dog/grey.png"]) == 1 and "1 rows stand in here (source)" in next(iter(told["dog/grey.png"]))
 
 
+def test_every_damaged_file_is_named_however_many_they_are(
+    tmp_path: Path, find_in_files: Callable[..., list[Fault]]
+) -> None:
+    for draw, name in enumerate(("here", "there")):
+        save_classes(tmp_path / name, 10, draw=draw)
+    bad = {f"owl/{number:03}.png" for number in range(10)}
+    for name in bad:
+        damage(tmp_path / "there" / name)
+    faults = [fault for fault in find_in_files() if "give no image" in fault.what]
+    assert {name for fault in faults for name in fault.files} == bad
+    assert not any(fault.more for fault in faults)
+
+
+def test_of_other_faults_the_first_are_named_and_more_is_said(
+    tmp_path: Path, find_in_files: Callable[..., list[Fault]]
+) -> None:
+    for draw, name in enumerate(("here", "there")):
+        save_classes(tmp_path / name, 20, draw=draw)
+    for path in sorted((tmp_path / "here").rglob("*.png"))[:30]:
+        Image.new("RGB", (24, 24), "black").save(path)
+    faults = [fault for fault in find_in_files() if "one value" in fault.what]
+    counts = [int(fault.what.split()[0]) for fault in faults]
+    assert max(counts) > 5
+    assert [(len(fault.files), fault.more) for fault in faults] == [(min(count, 5), count > 5) for count in counts]
+
+
 def test_classes_of_one_side_are_told(tmp_path: Path, find_in_files: Callable[..., list[Fault]]) -> None:
     save_classes(tmp_path / "here", 10)
     save_classes(tmp_path / "there", 10, names=("cat", "dog"), draw=1)

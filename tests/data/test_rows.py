@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests.data.file_trees import damage, save_classes
@@ -188,6 +189,27 @@ def test_bad_files_are_left_out_counted_and_the_same_at_every_start(tmp_path: Pa
     assert first.fingerprint == second.fingerprint != whole.fingerprint
     rows = torch.cat([first.parts[f"source_{split}"].rows for split in ("train", "val", "test")])
     assert sorted(rows.tolist()) == [number for number in range(30) if number not in (1, 23)]
+
+
+def test_files_that_are_left_out_are_told_and_count_for_nothing_else(
+    tmp_path: Path, photos: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = photos()
+    assert not caplog.records
+    for number in range(2):
+        path = tmp_path / "there" / "cat" / f"00{number}.png"
+        Image.new("LA", (30, 30)).save(path)
+    damage(path)
+    assert photos(on_bad_image="skip").card["target"]["notes"] == [
+        "images from 24x24 over 24x24 (median) to 30x30",
+        "1 of 29 files looked at have transparency and are laid on white",
+        "1 of 29 files looked at are grey, repeated in three channels",
+        "1 of 30 image files left out, which give no image: cat/001.png",
+    ]
+    assert whole.card["target"]["notes"] == ["images of 24x24"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "there: 1 of 30 image files left out, which give no image: cat/001.png; `tlrun data check` names all of them"
+    ]
 
 
 def test_a_file_that_was_mended_is_taken_in_again(tmp_path: Path, photos: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.file_trees import damage
 from tests.trained_runs import CLASSES, photos
 from tlrun.cli import main
 from tlrun.files import read_table
@@ -99,6 +100,20 @@ def test_all_of_a_folder_is_evaluated_also_where_it_lacks_classes_or_labels(
     assert "target all     4         4" in evaluate(photo.path, *place, "data.label_sets=partial")[1]
     code, out, _ = evaluate(photo.path, *place[:1], f"data.target.root={tmp_path / 'flat'}", "--split", "all")
     assert (code, "target all     2         0" in out, "by class" in out) == (0, True, False)
+
+
+@pytest.mark.slow
+def test_files_that_are_left_out_are_told_once(
+    photo: RunFolder, evaluate: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = photos(tmp_path / "mine", shade=40, count=8)
+    damage(folder / CLASSES[2] / "0.png")
+    place = ("domain@data.target=folder", f"data.target.root={folder}", "data.on_bad_image=skip")
+    code, out, _ = evaluate(photo.path, *place, "--split", "train,test")
+    assert (code, out.splitlines()[0]) == (0, "target: mine")
+    assert [record.getMessage() for record in caplog.records if "left out" in record.getMessage()] == [
+        f"mine: 1 of 24 image files left out, which give no image: {CLASSES[2]}/0.png; `tlrun data check` names all of them"
+    ]
 
 
 @pytest.mark.slow

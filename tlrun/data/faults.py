@@ -29,7 +29,8 @@ EXAMPLES = 5
 class Fault:
     """Something found in the data. problem: results would mislead; note: worth knowing.
 
-    rows: numbers of the rows concerned, as the domain numbers them; files: where rows are files, their paths.
+    rows: numbers of the rows concerned, as the domain numbers them; files: where rows are files, their paths. more:
+    whether these are the first of several.
     """
 
     weight: Literal["problem", "note"]
@@ -37,6 +38,7 @@ class Fault:
     what: str
     rows: tuple[int, ...] = ()
     files: tuple[str, ...] = ()
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,15 @@ class _Seen:
     def where(self) -> str:
         return f"{self.domain.told}, {self.name}"
 
-    def fault(self, weight: Literal["problem", "note"], what: str, positions: NDArray[Any]) -> Fault:
-        """One that concerns the rows at these positions, of which the first are named."""
-        first = positions[:EXAMPLES].tolist()
+    def fault(
+        self, weight: Literal["problem", "note"], what: str, positions: NDArray[Any], named: int = EXAMPLES
+    ) -> Fault:
+        """One that concerns the rows at these positions, of which the first `named` are told."""
+        first = positions[:named].tolist()
         names = self.survey.names
         files = () if names is None else tuple(names[position] for position in first)
-        return Fault(weight, self.where, what, tuple(int(self.split.rows[position]) for position in first), files)
+        rows = tuple(int(self.split.rows[position]) for position in first)
+        return Fault(weight, self.where, what, rows, files, more=len(positions) > named)
 
 
 def find_faults(domains: Mapping[Role, SplitDomain], label_sets: LabelSets = "closed") -> list[Fault]:
@@ -103,7 +108,8 @@ def _damaged(seen: _Seen) -> Iterator[Fault]:
     damaged = seen.survey.damaged
     for reason, count in Counter(damaged.values()).most_common():
         positions = np.array([position for position, why in damaged.items() if why == reason])
-        yield seen.fault("problem", f"{count} files give no image: {reason}", positions)
+        # All are named: what to mend or to leave out is read nowhere else.
+        yield seen.fault("problem", f"{count} files give no image: {reason}", positions, named=count)
 
 
 def _tiny(seen: _Seen) -> Iterator[Fault]:

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
-import PIL
 
 from tlrun.config import ConfigError, PairSettings
 from tlrun.data.cache.arrays import Arrays, cached_arrays
 from tlrun.data.datasets.base import find_places
+from tlrun.data.files.images import DECODING
 from tlrun.data.opened import file_reading
 from tlrun.data.split_domain import Role, SplitDomain
 from tlrun.data.transforms import Figures, Shape, measure, measure_sample
@@ -35,7 +35,7 @@ def measured(domain: SplitDomain, shape: Shape, config: PairSettings) -> Figures
         "rows": hashlib.sha256(rows.rows.data).hexdigest(),
         "shape": list(shape),
         "reading": [reading.size, reading.fit, reading.channels, reading.interpolation],
-        "pillow": PIL.__version__,
+        "decoding": DECODING,
         "recipe": 1,
     }
     kept = cached_arrays(find_places(config).cache, "statistics", inputs=inputs, make=make)

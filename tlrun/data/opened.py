@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 
 from tlrun.config import ConfigError, PairSettings
@@ -22,7 +21,7 @@ from tlrun.data.files.image_files import (
     name_bad,
     sound_files,
 )
-from tlrun.data.files.images import ImageFiles
+from tlrun.data.files.images import DECODING, ImageFiles
 from tlrun.data.rows import FileRows, Held, Reading, RowStore
 from tlrun.data.splits import SAMPLE, RowNumbers
 from tlrun.data.transforms import fit
@@ -37,12 +36,13 @@ FIT_WORDS = {
 class Opened(ABC):
     """The rows of one official split.
 
-    usable: which of them may be used, ascending. notes: what the data card tells of them. identity: bytes that are
-    other ones wherever the rows are.
+    usable: which of them may be used, ascending. notes: what the data card tells of them. left_out: a sentence on
+    files that are not usable; empty where all are. identity: bytes that are other ones wherever the rows are.
     """
 
     usable: RowNumbers
     notes: tuple[str, ...] = ()
+    left_out: str = ""
 
     @abstractmethod
     def identity(self) -> tuple[bytes, ...]: ...
@@ -92,11 +92,12 @@ class _OpenedFiles(Opened):
         elif not keep_bad:
             check_present(files, self._listing, where)
         self.usable = np.flatnonzero(sound)
-        self._look = look_at(files, self._listing, workers=config.workers)
+        self._look = look_at(files, self._listing, sound, workers=config.workers)
+        self.left_out = name_bad(files, sound)
         self.notes = (
             describe_sizes(self._look.sizes),
             *describe_kinds(self._look.headers, channels=self._reading.channels),
-            *name_bad(files, sound),
+            *([self.left_out] if self.left_out else []),
         )
         if len(files) > SAMPLE:
             self.notes += (
@@ -110,7 +111,7 @@ class _OpenedFiles(Opened):
     def treatment(self) -> str:
         # The fingerprint reads a sample of the files; what is kept of all of them goes by their times too.
         reading = self._reading
-        how = f"{reading.fit} {reading.interpolation} pillow {PIL.__version__}"
+        how = f"{reading.fit} {reading.interpolation} {DECODING}"
         return f"{self._listing.digest(self._files)} {how}"
 
     def fitted(self, rows: RowNumbers) -> RowStore:

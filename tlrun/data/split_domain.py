@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +17,8 @@ from tlrun.data.files.images import ImageFiles
 from tlrun.data.opened import Opened, open_rows
 from tlrun.data.rows import RowStore
 from tlrun.data.splits import Labels, RowNumbers, carve, class_counts, take_subset
+
+log = logging.getLogger(__name__)
 
 Role = Literal["source", "target"]
 SplitName = Literal["train", "val", "test"]
@@ -80,7 +83,7 @@ class SplitDomain:
 def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad: bool = False) -> SplitDomain:
     """Split a domain and fit its rows. Arrays are copied once; nothing returned holds on to those of `data`.
 
-    keep_bad: rows of files that give no image too, for a check of the data.
+    keep_bad: rows of files that give no image too, for a check of the data. Files that are left out are logged.
 
     Under data.protocol=transductive the target's train and test split are the whole of it, and its val split is empty;
     a source without an official test split has an empty one. Raises ConfigError, with all that is wrong, for a source
@@ -92,6 +95,8 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad
     data = data.whole() if is_whole else data
     where = f"data.{role}: {name}"
     opened = _opened(data, config, where, keep_bad=keep_bad)
+    for sentence in _by_split({split: [each.left_out] for split, each in opened.items() if each.left_out}):
+        log.warning("%s: %s; `tlrun data check` names all of them", name, sentence)
     usable = {split: each.usable for split, each in opened.items()}
     takes_classes = role == "target" and config.source is not None
     if problems := _problems(data, usable, where, takes_classes=takes_classes):
@@ -110,7 +115,11 @@ def split_domain(data: DomainData, *, role: Role, config: PairSettings, keep_bad
         has_official_val=data.val is not None,
         shape_before=None if isinstance(data.train.x, ImageFiles) else data.train.x.shape[1:],
         origin=data.origin,
-        notes=(*data.notes, *_file_notes(opened), *_absences(splits, data.classes)),
+        notes=(
+            *data.notes,
+            *_by_split({split: each.notes for split, each in opened.items()}),
+            *_absences(splits, data.classes),
+        ),
         fingerprint=content,
     )
 
@@ -167,8 +176,9 @@ def _take(
     return Split(x, given.y[numbers], numbers, identity)
 
 
-def _file_notes(opened: Mapping[SplitName, Opened]) -> list[str]:
-    return [note if name == "train" else f"{name}: {note}" for name, each in opened.items() for note in each.notes]
+def _by_split(told: Mapping[SplitName, Sequence[str]]) -> list[str]:
+    """Sentences on official splits, each under the name of its own; train is where all rows are without such splits."""
+    return [each if name == "train" else f"{name}: {each}" for name, sentences in told.items() for each in sentences]
 
 
 def _row_numbers(

@@ -85,13 +85,13 @@ def _show(config: ExperimentConfig, *, json_only: bool, picture: Path | None) ->
 
 def _check(config: ExperimentConfig) -> int:
     from tlrun.data.domain import split_pair
-    from tlrun.data.faults import EXAMPLES, find_faults
+    from tlrun.data.faults import find_faults
 
     data = config.data.model_copy(update={"cache": "none"})  # each file itself is looked at
     found = find_faults(split_pair(data, keep_bad=True), config.data.label_sets)
     for fault in found:
         named = fault.files or fault.rows
-        more = " ..." if len(named) == EXAMPLES else ""
+        more = " ..." if fault.more else ""
         rows = f" ({'files' if fault.files else 'rows'} {', '.join(map(str, named))}{more})" if named else ""
         print(f"{fault.weight}: {fault.where}: {fault.what}{rows}")
     problems = sum(fault.weight == "problem" for fault in found)

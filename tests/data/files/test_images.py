@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlrun.data.files.images import BadImage, is_image_name, read_image, read_whole
+from tlrun.data.files.images import BadImage, Header, is_image_name, read_header, read_image, read_whole
 
 WHITE = [255, 255, 255]
 
@@ -21,6 +23,23 @@ def picture(width: int = 40, height: int = 40, *, channels: int = 3) -> Image.Im
     red, green = np.broadcast_to(across, (height, width)), np.broadcast_to(down[:, None], (height, width))
     pixels = np.stack((red, green, np.full_like(red, 90)), axis=2).round().astype(np.uint8)
     return Image.fromarray(pixels if channels == 3 else pixels[..., 0])
+
+
+def save_png(
+    path: Path, values: list[int], *, bits: int, kind: int, channels: int = 1, clear: tuple[int, ...] | None = None
+) -> Path:
+    """A PNG of one line, with whole bytes of values of so many bits; Pillow writes few of these. kind: the colour type."""
+    written = "".join(f"{value:0{bits}b}" for value in values)
+    line = b"\0" + int(written, 2).to_bytes(len(written) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(values) // channels, 1, bits, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(line)), (b"IEND", b"")]
+    if clear is not None:
+        chunks.insert(1, (b"tRNS", struct.pack(f">{len(clear)}H", *clear)))
+    told = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(told))
+    return path
 
 
 def read(path: Path, size: int = 40, **changes: Any) -> np.ndarray:
@@ -51,6 +70,44 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path, name: str) -> N
     assert read(tmp_path / name, 4)[0, 2].tolist() == [128, 128, 128]
 
 
+def test_twelve_bits_are_scaled_over_their_whole_range(tmp_path: Path) -> None:
+    pixels = bytes.fromhex("0007ffffffff")  # 0, 2047, 4095, 4095
+    tags = {256: 4, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(pixels))
+    (tmp_path / "a.tif").write_bytes(head + pixels + struct.pack("<H", len(tags)) + entries + bytes(4))
+    assert read_whole(tmp_path / "a.tif", channels=1)[0, :, 0].tolist() == [0, 127, 255, 255]
+
+
+def test_a_header_tells_of_more_than_eight_bits_a_channel_whatever_pillow_makes_of_them(tmp_path: Path) -> None:
+    for name, (kind, channels) in {"grey": (0, 1), "colour": (2, 3), "grey_alpha": (4, 2), "alpha": (6, 4)}.items():
+        for bits in (8, 16):
+            path = save_png(tmp_path / f"{name}.png", [200] * channels, bits=bits, kind=kind, channels=channels)
+            with Image.open(path) as image:
+                header = read_header(image)
+            assert header.is_deep == (bits == 16), name
+            assert (header.is_grey, header.is_transparent) == ("grey" in name, "alpha" in name)
+
+
+@pytest.mark.parametrize(
+    ("content", "deep"),
+    [(b"P6 1 1 65535\n000000", True), (b"P6 1 1 255\n000", False), (b"P5 1 1 4095\n00", True), (b"P4 1 1\n0", False)],
+)
+def test_a_header_tells_what_a_ppm_file_holds(tmp_path: Path, content: bytes, deep: bool) -> None:
+    (tmp_path / "a.ppm").write_bytes(content)
+    with Image.open(tmp_path / "a.ppm") as image:
+        assert read_header(image).is_deep == deep
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
+def test_a_header_of_eight_bits_is_not_deep(tmp_path: Path, compression: str | None) -> None:
+    picture().save(tmp_path / "a.tif", compression=compression)
+    picture().save(tmp_path / "a.webp")
+    for name in ("a.tif", "a.webp"):
+        with Image.open(tmp_path / name) as image:
+            assert read_header(image) == Header((40, 40), is_grey=False, is_transparent=False, is_deep=False)
+
+
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(BadImage, match="pixels of 32 bits have no known range; convert the file to 8 or 16 bits"):
@@ -79,6 +136,29 @@ def test_a_palette_with_one_transparent_colour_lies_on_white(tmp_path: Path) -> 
     flat.save(tmp_path / "a.png", transparency=1)
     found = read(tmp_path / "a.png", 6)
     assert found[0, 0].tolist() == [10, 20, 30] and found[0, 5].tolist() == WHITE
+
+
+@pytest.mark.parametrize(
+    ("bits", "values", "clear", "found"),
+    [
+        (2, [0, 1, 2, 3], 1, [0, 255, 170, 255]),
+        (4, [0, 1, 2, 14], 1, [0, 255, 34, 238]),
+        (8, [0, 1, 2, 3], 1, [0, 255, 2, 3]),
+        (16, [1000, 1001, 40000, 0], 1000, [255, 4, 156, 0]),
+    ],
+)
+def test_the_grey_that_a_png_has_for_transparent_lies_on_white(
+    tmp_path: Path, bits: int, values: list[int], clear: int, found: list[int]
+) -> None:
+    path = save_png(tmp_path / "a.png", values, bits=bits, kind=0, clear=(clear,))
+    assert read_whole(path, channels=1)[0, :, 0].tolist() == found
+    assert (read_whole(path, channels=3) == np.array(found)[None, :, None]).all()
+
+
+def test_the_colour_of_sixteen_bits_that_a_png_has_for_transparent_lies_on_white(tmp_path: Path) -> None:
+    values = [1000, 2000, 3000, 1000, 2000, 60000]
+    path = save_png(tmp_path / "a.png", values, bits=16, kind=2, channels=3, clear=(1000, 2000, 3000))
+    assert read_whole(path, channels=3)[0].tolist() == [WHITE, [3, 7, 234]]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])

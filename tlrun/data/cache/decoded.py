@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,7 +20,7 @@ from torch import Tensor
 from tlrun.config import ConfigError
 from tlrun.data.cache.arrays import locked, mark_used, writing_under
 from tlrun.data.files.image_files import Listing, progress
-from tlrun.data.files.images import BadImage, ImageFiles
+from tlrun.data.files.images import DECODING, BadImage, ImageFiles
 from tlrun.data.files.reading import in_order, reading_pool
 from tlrun.data.rows import FileRows, Reading, RowStore, bad_image_error
 
@@ -123,7 +122,7 @@ def _inputs(files: ImageFiles, listing: Listing, reading: Reading) -> dict[str, 
         "about": f"{files.root}: images at {reading.size} pixels, {reading.fit}",
         "listing": listing.digest(files),
         "root": str(files.root),
-        "pillow": PIL.__version__,  # its JPEG decoder's rounding is part of the rows
+        "decoding": DECODING,
         "recipe": RECIPE,
         **how,
     }

@@ -70,7 +70,7 @@ def _ask(path: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Look:
-    """fingerprint: see `look_at`. headers: what the sampled files say of themselves, of those that can be read."""
+    """fingerprint: see `look_at`. headers: what the sampled files say of themselves, of those that are used."""
 
     fingerprint: str
     headers: tuple[Header, ...]
@@ -81,17 +81,20 @@ class Look:
         return np.array([header.size for header in self.headers], dtype=np.int64).reshape(-1, 2)
 
 
-def look_at(files: ImageFiles, listing: Listing, *, workers: int | None) -> Look:
+def look_at(files: ImageFiles, listing: Listing, sound: NDArray[np.bool_], *, workers: int | None) -> Look:
     """A fingerprint of the names and sizes of all files and of the contents of a fixed sample (`splits.SAMPLE`).
 
+    sound (N,): which of them are used; the headers are those of such files alone.
     To read all would take hours where there are millions; a copy of the folder on another machine has the same one.
     """
     digest = hashlib.sha256("\0".join(files.names).encode("utf-8", "surrogateescape"))
     digest.update(listing.sizes.data)
     headers = []
-    for content, header in in_order(_content, map(files.path, sample(len(files)).tolist()), workers=workers):
+    numbers = sample(len(files)).tolist()
+    looked = in_order(_content, map(files.path, numbers), workers=workers)
+    for number, (content, header) in zip(numbers, looked, strict=True):
         digest.update(content)
-        if header is not None:
+        if header is not None and sound[number]:
             headers.append(header)
     return Look(digest.hexdigest(), tuple(headers))
 
@@ -176,11 +179,12 @@ def progress(items: Iterator[T], *, total: int, what: str) -> Iterator[T]:
     return iter(tqdm(items, total=total, desc=what, unit=" images", disable=None, leave=False, mininterval=0.5))
 
 
-def name_bad(files: ImageFiles, sound: NDArray[np.bool_]) -> Sequence[str]:
-    """A sentence for the data card on what was left out, if anything was."""
+def name_bad(files: ImageFiles, sound: NDArray[np.bool_]) -> str:
+    """A sentence on what was left out; empty where nothing was."""
     bad = np.flatnonzero(~sound)
     if not len(bad):
-        return []
+        return ""
     named = ", ".join(files.names[number] for number in bad[:NAMED].tolist())
-    return [f"{len(bad)} of {len(files)} image files left out, which give no image: {named}"
-            f"{' ...' if len(bad) > NAMED else ''}"]  # fmt: skip
+    return f"{len(bad)} of {len(files)} image files left out, which give no image: {named}" + (
+        " ..." if len(bad) > NAMED else ""
+    )

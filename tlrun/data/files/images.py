@@ -1,8 +1,8 @@
 """One image file to one array: any common format, upright, RGB or grey, fitted to a square.
 
 What Pillow leaves to its callers is decided here, so that training, checks and prediction read a file alike: pixels of
-16 bits are scaled and not clipped, transparent ones lie on white, the camera's orientation is applied, of several frames
-or pages the first is taken.
+12 or 16 bits are scaled and not clipped, transparent ones lie on white, the camera's orientation is applied, of several
+frames or pages the first is taken.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 Fit = Literal["crop", "squash", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -29,6 +30,9 @@ SUFFIXES = frozenset(
 )
 """Names with these endings, in either case, are taken for images; nothing else is."""
 
+DECODING = f"pillow {PIL.__version__}, 2"
+"""What the pixels of a file depend on beside the settings: Pillow's decoders and their rounding, and a number that is
+raised when this module makes others of the same file."""
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -41,6 +45,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF's orientation (CIPA DC-008, 4.6.4) to the turn that undoes it."""
+_GREY_STEP = {"L;2": 85, "L;4": 17}
+"""What Pillow multiplies grey of fewer than 8 bits by."""
 _SYSTEM = {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM}
 """Errors that say nothing about the file: one left out for such a reason would be missing by chance."""
 
@@ -115,10 +121,22 @@ def image_size(path: Path | str) -> Size:
         raise BadImage(path, " ".join(str(error).split())[:200] or type(error).__name__) from error
 
 
-def read_header(image: Image.Image) -> Header:
+def read_header(image: ImageFile.ImageFile) -> Header:
     """Of an image that was opened and not decoded; `_plain` is what its kind decides."""
-    deep = image.mode.startswith("I")
-    return Header(image.size, deep or image.mode in ("1", "L", "LA", "La"), image.has_transparency_data, deep)
+    stored, most = _stored(image)
+    # Colour of 16 bits, and grey with an alpha channel, is opened as colour of 8 bits.
+    deep = image.mode.startswith("I") or ";16" in stored or most > 255
+    grey = image.mode.startswith("I") or image.mode in ("1", "L", "LA", "La") or stored.startswith("LA")
+    return Header(image.size, grey, image.has_transparency_data, deep)
+
+
+def _stored(image: ImageFile.ImageFile) -> tuple[str, int]:
+    """How the pixels of an image that was opened and not decoded lie in its file, in Pillow's words (`RGB;16B`, `L;4`),
+    and the largest value that a PPM file states, 0 of others."""
+    decoder, _, _, how = image.tile[0] if image.tile else ("", None, 0, "")
+    words = how if isinstance(how, tuple) else (how,)
+    kind = words[0] if words and isinstance(words[0], str) else ""
+    return kind, words[1] if decoder in ("ppm", "ppm_plain") else 0
 
 
 def read_thumbnail(path: Path | str, *, side: int) -> NDArray[np.uint8]:
@@ -176,11 +194,12 @@ def _fitted(found: Size, side: int, fit: Fit) -> Size:
     return width, height
 
 
-def _plain(image: Image.Image, channels: Channels) -> Image.Image:
+def _plain(opened: ImageFile.ImageFile, channels: Channels) -> Image.Image:
     """Decoded, 8 bits a channel, RGB or L, nothing transparent, upright."""
-    image.load()
-    turn = _UPRIGHT.get(_orientation(image))
-    image = _eight_bits(image)
+    stored, _ = _stored(opened)
+    opened.load()
+    turn = _UPRIGHT.get(_orientation(opened))
+    image = _eight_bits(opened, stored)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     mode = "L" if channels == 1 else "RGB"
@@ -195,13 +214,25 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits brought to 8 over its whole range; Pillow itself would clip it at 255."""
+def _eight_bits(image: Image.Image, stored: str) -> Image.Image:
+    """Grey of 12 or 16 bits brought to 8 over its whole range, and the colour that a PNG has for transparent with it.
+
+    Pillow itself would clip the one at 255, and compare the other, which is of the file's bits, with pixels of 8.
+    """
+    clear = image.info.get("transparency")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        most = 4095 if stored == "I;12" else 65535
+        grey = ((values * 255 + most // 2) // most).astype(np.uint8)
+        if clear is None:
+            return Image.fromarray(grey)
+        return Image.fromarray(np.stack((grey, np.where(values == clear, 0, 255).astype(np.uint8)), axis=2))
     if image.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits have no known range; convert the file to 8 or 16 bits")
+    if clear is not None and stored in _GREY_STEP:
+        image.info["transparency"] = clear * _GREY_STEP[stored]
+    elif clear is not None and stored.startswith("RGB;16"):  # of a colour Pillow keeps the upper 8 bits alone
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
     return image
 
 
