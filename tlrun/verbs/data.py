@@ -25,8 +25,8 @@ check    what is wrong with the data: files that give no image, classes without 
          would mislead
 prepare  makes, fetches (with data.download=true) and caches all that a run needs, and says where it is from
 cache    what lies in the cache (data.cache_root, TLRUN_CACHE): size, age since last use, what for; --clear removes all
-         that was made, --clear NAME what has that name, whole or without its digest. Above data.cache_gigabytes a run
-         lets go of what was used longest ago
+         that was made, --clear NAME what has that name, whole or without its digest; it asks nothing, since all can be
+         made or fetched again. Above data.cache_gigabytes a run lets go of what was used longest ago
 
   tlrun data show data=mnist_mnistm
   tlrun data check data=pair domain@data.source=mnist domain@data.target=usps

@@ -122,6 +122,29 @@ def test_an_entry_cleared_between_making_its_folder_and_its_lock_is_made_all_the
     assert cleared
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_fails_before_anything_is_written_leaves_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
+    def fail() -> dict[str, np.ndarray]:
+        raise error
+
+    with pytest.raises(error):
+        cached_arrays(tmp_path, "a", inputs={}, make=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_had_only_begun_is_listed_and_cleared(tmp_path: Path) -> None:
+    lock = tmp_path / f"statistics-{'0' * 12}" / "lock"
+    lock.parent.mkdir()
+    lock.touch()
+    with files.locked(lock, wait=False):
+        assert [entry.state for entry in entries(tmp_path)] == ["in use"]
+        assert clear(tmp_path, None) == []
+    (found,) = entries(tmp_path)
+    assert (found.name, found.state, found.size) == (lock.parent.name, "unfinished", 0)
+    assert clear(tmp_path, None) == [found]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_cache_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert entries(tmp_path / "none") == []
     keep_below(tmp_path / "none", 1.0)

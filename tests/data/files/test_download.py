@@ -165,6 +165,14 @@ def test_a_bar_with_the_name_is_drawn_on_a_terminal(
     assert "file.bin" in terminal.getvalue() and "300k" in terminal.getvalue()
 
 
+def test_a_fetch_that_fails_leaves_no_lock(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    gone = Remote("gone.bin", (server.address("gone.bin"),), MD5)
+    with pytest.raises(ConfigError, match="HTTP 404"):
+        fetch_missing(lambda: {"gone.bin": gone}, dict, folder, otherwise=folder)
+    assert names(folder) == set()
+
+
 def test_of_two_that_want_a_file_one_fetches_it(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "root"
 

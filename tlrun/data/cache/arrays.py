@@ -48,7 +48,7 @@ def cached_arrays(
     arrays = read_entry(entry)
     if arrays is not None:
         return arrays
-    with locked(entry / LOCK):
+    with locked_entry(entry):
         arrays = read_entry(entry)  # another process may have made it while this one waited
         if arrays is None:
             logger.info("making %s, once", entry)
@@ -89,6 +89,21 @@ def locked(path: Path) -> Iterator[None]:
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise
         yield
+
+
+@contextmanager
+def locked_entry(entry: Path) -> Iterator[None]:
+    """Hold the lock of an entry, as `locked`; where what is done within fails before anything lies there, no folder stays."""
+    lock = entry / LOCK
+    with locked(lock):
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # whoever waited for it makes the folder anew, and maybe has
+                if list(entry.iterdir()) == [lock]:
+                    lock.unlink()
+                    entry.rmdir()
+            raise
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tlrun.data.cache.arrays import LOCK, entry_folder, locked, read_entry, unreadable, write_contents, writing_under
+from tlrun.data.cache.arrays import entry_folder, locked_entry, read_entry, unreadable, write_contents, writing_under
 
 ROWS = "rows"
 PART, PROGRESS = f"{ROWS}.part", f"{ROWS}.progress"
@@ -52,7 +52,7 @@ def cached_rows(
     if rows is not None:
         return rows
     entry = entry_folder(cache, name, inputs)
-    with locked(entry / LOCK):
+    with locked_entry(entry):
         rows = read_rows(cache, name, inputs)  # another process may have made it while this one waited
         if rows is None:
             described = _make(entry, count, make)

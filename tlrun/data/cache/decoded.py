@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlrun.config import ConfigError
-from tlrun.data.cache.arrays import locked, mark_used, writing_under
+from tlrun.data.cache.arrays import locked_entry, mark_used, writing_under
 from tlrun.data.files.image_files import Listing, progress
 from tlrun.data.files.images import DECODING, BadImage, ImageFiles
 from tlrun.data.files.reading import in_order, reading_pool
@@ -86,7 +86,7 @@ class DecodedRows(RowStore):
             row = self.source.reading.image(self.source.files.path(number))
         except BadImage as error:
             raise bad_image_error(error) from error
-        with locked(self.entry / "lock"), writing_under(self.entry):
+        with locked_entry(self.entry), writing_under(self.entry):
             _Files(self.entry).write(number, row)
         return row
 
@@ -104,7 +104,7 @@ def decoded_rows(source: FileRows, listing: Listing, cache: Path) -> DecodedRows
     name = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
     entry = cache / f"decoded-{name}"
     shape = (len(files), *reading.row_shape)
-    with locked(entry / "lock"), writing_under(entry):
+    with locked_entry(entry), writing_under(entry):
         kept = _Files(entry)
         marks = kept.open(shape, inputs)
         todo = source.numbers[marks[source.numbers] == 0]

@@ -44,9 +44,9 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """Everything in the cache, last used first. Folders that hold no more than a lock are left out."""
+    """Everything in the cache, last used first, also what a process that died had only begun."""
     found = [_entry(path) for path in _folders(cache)]
-    return sorted((entry for entry in found if entry.size), key=lambda entry: entry.used, reverse=True)
+    return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.used, reverse=True)
 
 
 def clear(cache: Path, name: str | None) -> list[Entry]:
@@ -93,13 +93,14 @@ def _folders(cache: Path) -> Iterator[Path]:
         yield from sorted(path for path in cache.iterdir() if path.is_dir())
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> Entry | None:
+    """None for a folder that is just being cleared by another process."""
     try:
         lying = {file.name: file.stat() for file in path.rglob("*") if file.is_file() and file.name != kept.LOCK}
-    except OSError:  # being cleared by another process
-        lying = {}
+        newest = max((each.st_mtime for each in lying.values()), default=path.stat().st_mtime)
+    except OSError:
+        return None
     size = sum(each.st_size for each in lying.values())
-    newest = max((each.st_mtime for each in lying.values()), default=0.0)
     if not MADE.fullmatch(path.name):
         return Entry(path, "fetched", size, newest, "fetched")
     state: State = "in use" if _in_use(path) else "whole" if kept.CONTENTS in lying else "unfinished"

@@ -55,11 +55,13 @@ def fetch_missing(
     target = writable(folder, otherwise=otherwise)
     lock = target / ".fetching"
     with locked(lock):
-        found = find()  # another process may have fetched them while this one waited
-        for name, remote in wanted().items():
-            if name not in found:
-                fetch(remote, target)
-        lock.unlink(missing_ok=True)  # who waits for it sees that it is gone, and makes it anew
+        try:
+            found = find()  # another process may have fetched them while this one waited
+            for name, remote in wanted().items():
+                if name not in found:
+                    fetch(remote, target)
+        finally:
+            lock.unlink(missing_ok=True)  # who waits for it sees that it is gone, and makes it anew
 
 
 def writable(folder: Path, *, otherwise: Path) -> Path:
