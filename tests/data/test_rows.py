@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.data.file_trees import damage, save_classes
+from tests.data.file_trees import damage, save_classes, save_image
 from tlrun.config import ConfigError, PairSettings
-from tlrun.data.datasets.base import DomainData, Places
+from tlrun.data.datasets.base import DomainData, Places, Rows
 from tlrun.data.datasets.folder import Folder
 from tlrun.data.domain import DomainPair, make_pair
-from tlrun.data.files.images import read_image
+from tlrun.data.files.images import ImageFiles, read_image
 from tlrun.data.files.reading import in_order
 from tlrun.data.rows import FileRows, Held
 from tlrun.data.streams import Stream, evaluation_batches
@@ -209,6 +209,25 @@ def test_files_that_are_left_out_are_told_and_count_for_nothing_else(
     assert whole.card["target"]["notes"] == ["images of 24x24"]
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "there: 1 of 30 image files left out, which give no image: cat/001.png; `tlrun data check` names all of them"
+    ]
+
+
+def test_labels_that_are_missing_or_in_one_split_alone_are_told_with_a_file(
+    tmp_path: Path, settings: Callable[..., PairSettings]
+) -> None:
+    def rows(*labels: int) -> Rows:
+        names = [f"{number}.png" for number in range(len(labels))]
+        return Rows(ImageFiles(tmp_path, tuple(names)), np.array(labels, dtype=np.int64))
+
+    for number in range(5):
+        save_image(tmp_path / f"{number}.png", draw=number)
+    source = DomainData(("cat", "cta", "dog"), rows(0, 0, 2, -1, 2), rows(0, 2, 1), "")
+    target = DomainData(("cat", "cta", "dog"), rows(0, 0, 2, 2, 2), rows(0, 2, 1), "")
+    with pytest.raises(ConfigError) as caught:
+        make_pair(source, target, settings(), seed=0, device=CPU)
+    assert caught.value.problems == [
+        "data.source: here has 1 training rows without a label (3.png); a source must be labelled throughout",
+        "data.target: there has no training rows of cta, which test has (2.png)",
     ]
 
 

@@ -237,16 +237,20 @@ def _problems(
     problems = []
     unknown = int((y < 0).sum())
     if unknown and where.startswith("data.source"):
-        problems.append(f"{where} has {unknown} training rows without a label; a source must be labelled throughout")
+        first = _file_of(data.train, usable["train"][y < 0])
+        problems.append(
+            f"{where} has {unknown} training rows without a label{first}; a source must be labelled throughout"
+        )
     elif not data.classes and unknown and not takes_classes:
         problems.append(f"{where} has no labels, and no source gives it classes; name one with domain@data.source=NAME")
     elif len(data.classes) < 2 and not (takes_classes and unknown):
         names = ", ".join(data.classes) or "none"
         problems.append(f"{where} must have at least two classes, got {names}")
     counts = class_counts(y, len(data.classes))
-    empty = [name for name, count in zip(data.classes, counts, strict=True) if count == 0]
+    empty = np.flatnonzero(counts == 0).tolist()
     if empty and not unknown:
-        problems.append(f"{where} has no training rows of {', '.join(empty)}")
+        named = (f"{data.classes[label]}{_seen_elsewhere(data, label)}" for label in empty)
+        problems.append(f"{where} has no training rows of {', '.join(named)}")
     for split in ("val", "test"):
         if split in usable and not len(usable[split]):
             problems.append(f"{where} has an empty {split} split")
@@ -256,6 +260,19 @@ def _problems(
         if rows.x.ndim == 2 and not np.isfinite(rows.x).all():
             problems.append(f"{where} has {split} features that are not finite")
     return problems
+
+
+def _file_of(rows: Rows, numbers: RowNumbers) -> str:
+    """The first of these rows, at least one, in brackets where rows are files."""
+    return f" ({rows.x.names[numbers[0]]})" if isinstance(rows.x, ImageFiles) and len(numbers) else ""
+
+
+def _seen_elsewhere(data: DomainData, label: int) -> str:
+    """Which other split has a class, so that a label written wrong is found."""
+    for name, rows in (("val", data.val), ("test", data.test)):
+        if rows is not None and (first := _file_of(rows, np.flatnonzero(rows.y == label))):
+            return f", which {name} has{first}"
+    return ""
 
 
 def _absences(splits: Mapping[SplitName, Split], classes: tuple[str, ...]) -> list[str]:

@@ -123,6 +123,8 @@ def test_numbers_as_class_names_are_in_order_of_number(tmp_path: Path, load: Any
     [
         ("file,label\n", " must have a column path, its first line has file, label"),
         ("", " must have a column path, its first line has nothing"),
+        ("path,label, label\n1.jpg,a,b\n", " has the column label more than once: columns 2, 3"),
+        ("path,label,who,path\n1.jpg,a,b,2.jpg\n", " has the column path more than once: columns 1, 4"),
         ("path,label\n1.jpg\n", ", line 2: more or fewer cells than columns"),
         ("path,label\n1.jpg,a,b\n", ", line 2: more or fewer cells than columns"),
         ("path,label\n,a\n", ", line 2: no path"),
@@ -151,14 +153,75 @@ def test_numbers_of_a_list_get_their_names_from_a_file(tmp_path: Path, load: Any
     assert names(data) == [("all/1.jpg", "car"), ("all/2.jpg", "bus"), ("all/3.jpg", None)]
     text(tmp_path / "names.txt", "bus\n")
     assert message(lambda: load("list", train="list.txt", classes="names.txt")) == (
-        f"data: {tmp_path}/names.txt names 1 classes and none for the labels 1"
+        f"data: {tmp_path}/list.txt, line 1: label 1 has no class: {tmp_path}/names.txt names 0 to 0; got 'all/1.jpg 1'"
     )
 
 
-def test_numbers_that_do_not_follow_the_folders_need_names(tmp_path: Path, load: Any) -> None:
-    text(tmp_path / "list.txt", "all/1.jpg 1\nall/2.jpg 0\n")
-    assert message(lambda: load("list", train="list.txt")).startswith(
-        "data: the labels are numbers that do not follow the folders of the images (label 0 in folder 'all', among others)"
+@pytest.mark.parametrize(
+    ("lines", "number", "wrong"),
+    [
+        (("all/1.jpg 1", "all/2.jpg 0"), 2, "label 0 in folder 'all', whose others have label 1"),
+        (
+            ("b/1.jpg 1", "a/2.jpg 1", "a/3.jpg 1", "b/4.jpg 0", "b/5.jpg 0"),
+            1,
+            "label 1 in folder 'b', while others with this label lie in 'a'",
+        ),
+        (("a/1.jpg 0", "2.jpg 1"), 2, "label 1 in no folder"),
+    ],
+)
+def test_the_line_whose_number_does_not_follow_the_folders_is_named(
+    tmp_path: Path, load: Any, lines: tuple[str, ...], number: int, wrong: str
+) -> None:
+    text(tmp_path / "list.txt", "\n".join(lines))
+    assert message(lambda: load("list", train="list.txt")) == (
+        f"data: {tmp_path}/list.txt, line {number}: {wrong}; labels that are numbers must follow the folders of the "
+        f"images, or name the classes in a file, one a line, and give it as classes=FILE; got {lines[number - 1]!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "line", "wrong"),
+    [
+        ("0 1 bus 1", "bus car", 3, "label 'bus' is no number where most are"),
+        ("0 1 1 2", "bus car", 4, "label 2 has no class: {} names 0 to 1"),
+        ("bus car bsu", "bus car", 3, "label 'bsu' is none of the 2 classes that {} names"),
+        ("bus car 1", "bus car", 3, "label '1' is none of the 2 classes that {} names"),
+        ("0 1 x 1", None, 3, "label 'x' is no number where most are numbers; {}"),
+        ("bus car 1", None, 3, "label '1' is a number where most are words; {}"),
+    ],
+)
+def test_the_line_with_a_label_that_is_no_class_is_named(
+    tmp_path: Path, load: Any, labels: str, classes: str | None, line: int, wrong: str
+) -> None:
+    listed = [f"a/{number}.jpg {label}" for number, label in enumerate(labels.split())]
+    text(tmp_path / "train.txt", "\n".join(listed[:1]))
+    text(tmp_path / "test.txt", "\n".join(("", *listed[1:])))  # the same number in this file, after a blank line
+    names = None if classes is None else str(text(tmp_path / "names.txt", "\n".join(classes.split())))
+    told = names or "mend it, or name the classes in a file, one a line, and give it as classes=FILE"
+    assert message(lambda: load("list", train="train.txt", test="test.txt", classes=names)) == (
+        f"data: {tmp_path}/test.txt, line {line}: {wrong.format(told)}; got {listed[line - 1]!r}"
+    )
+
+
+def test_names_of_classes_that_look_like_numbers_are_names_beside_words(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "names.txt", "911\nboxster\n")
+    text(tmp_path / "list.txt", "a/1.jpg 911\na/2.jpg 911\na/3.jpg boxster\n")
+    assert [label for _, label in names(load("list", train="list.txt", classes="names.txt"))] == [
+        "911",
+        "911",
+        "boxster",
+    ]
+
+
+def test_a_file_of_names_must_name_each_class_once(tmp_path: Path, load: Any) -> None:
+    text(tmp_path / "list.txt", "a/1.jpg 0\n")
+    text(tmp_path / "names.txt", "bus\n\ncar\nbus\n")
+    assert message(lambda: load("list", train="list.txt", classes="names.txt")) == (
+        f"data: {tmp_path}/names.txt, line 4: names the class 'bus', as line 1 does"
+    )
+    text(tmp_path / "names.txt", "\n")
+    assert message(lambda: load("list", train="list.txt", classes="names.txt")) == (
+        f"data: {tmp_path}/names.txt names no class"
     )
 
 

@@ -101,7 +101,7 @@ def test_image_clef_lists_name_flat_files_by_a_path_elsewhere(tmp_path: Path, lo
     data = load("image_clef", "caltech")
     assert labelled(data) == {"c/000.jpg": "aeroplane", "c/011.jpg": "people"}
     (home / "cList.txt").write_text("c/000.jpg 12\n")
-    with pytest.raises(ConfigError, match="cList.txt has the label '12', which ImageCLEF-DA, caltech"):
+    with pytest.raises(ConfigError, match="cList.txt, line 1: has the label 12, which ImageCLEF-DA, caltech"):
         load("image_clef", "caltech")
 
 

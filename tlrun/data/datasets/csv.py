@@ -60,6 +60,9 @@ def read_rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
                 raise ConfigError(
                     f"data: {file} must have a column path, its first line has {some(names) or 'nothing'}"
                 )
+            if twice := [name for name in COLUMNS if names.count(name) > 1]:
+                places = [str(place) for place, name in enumerate(names, start=1) if name == twice[0]]
+                raise ConfigError(f"data: {file} has the column {twice[0]} more than once: columns {', '.join(places)}")
             rows = [(reader.line_num, _cells(row, reader.line_num, file)) for row in reader]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ConfigError(f"data: {file} cannot be read as CSV in UTF-8: {error}") from error

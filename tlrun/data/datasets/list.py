@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tlrun.config import ConfigError, FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
-from tlrun.data.files.file_domains import Labelled, SplitName, domain_of, find_place, some
+from tlrun.data.files.file_domains import Labelled, SplitName, domain_of, find_place
 from tlrun.data.files.images import is_image_name
 
-Lines = list[tuple[str, str | None]]
+
+class Line(NamedTuple):
+    """One line of a list file. label: None where the line is a path alone."""
+
+    path: str
+    label: str | None
+    file: Path
+    number: int
+
+    def wrong(self, what: str) -> ConfigError:
+        """An error on this line."""
+        got = self.path if self.label is None else f"{self.path} {self.label}"
+        return ConfigError(f"data: {self.file}, line {self.number}: {what}; got {got!r}")
 
 
 class List(Domain):
@@ -51,45 +66,78 @@ class List(Domain):
         lines = {split: read_list(file) for split, file in files.items()}
         classes, names = self._names(lines)
         splits: dict[SplitName, list[Labelled]] = {
-            split: [(path, None if label is None else names.get(label, label)) for path, label in found]
+            split: [(line.path, None if line.label is None else names.get(line.label, line.label)) for line in found]
             for split, found in lines.items()
         }
         count = sum(map(len, splits.values()))
         listed = ", ".join(map(str, files.values()))
         return domain_of(root, splits, origin=f"{count:,} image files named in {listed}", notes=(), classes=classes)
 
-    def _names(self, lines: dict[SplitName, Lines]) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    def _names(self, lines: dict[SplitName, list[Line]]) -> tuple[tuple[str, ...] | None, dict[str, str]]:
         """The classes in order where they are known, and the name of each label that is a number."""
-        labels = {label for found in lines.values() for _, label in found if label is not None}
-        numeric = all(label.isdecimal() for label in labels)
+        labelled = [line for found in lines.values() for line in found if line.label is not None]
+        numbers = sum(str(line.label).isdecimal() for line in labelled)
         if self.config.classes is not None:
             file = find_place(self.config.classes, self.places, what="file", key="classes")
-            classes = tuple(line.strip() for line in _text(file).splitlines() if line.strip())
-            if len(set(classes)) < len(classes):
-                raise ConfigError(f"data: {file} names a class twice")
-            names = {str(number): name for number, name in enumerate(classes)} if numeric else {}
-            if unknown := sorted(label for label in labels if names.get(label, label) not in classes):
-                raise ConfigError(f"data: {file} names {len(classes)} classes and none for the labels {some(unknown)}")
-            return classes, names
-        return None, folder_names(lines) if numeric and labels else {}
+            classes = _read_classes(file)
+            return classes, _named_labels(labelled, numbers, classes, file)
+        if 0 < numbers < len(labelled):
+            mostly = 2 * numbers >= len(labelled)
+            line = next(line for line in labelled if str(line.label).isdecimal() != mostly)
+            kinds = ("no number", "numbers") if mostly else ("a number", "words")
+            raise line.wrong(
+                f"label {line.label!r} is {kinds[0]} where most are {kinds[1]}; mend it, or name the classes in a file, "
+                "one a line, and give it as classes=FILE"
+            )
+        return None, folder_names(labelled) if numbers else {}
 
 
-def read_list(file: Path) -> Lines:
-    """Path and label of each line; None where a line is a path alone. Paths may have spaces. Raises ConfigError."""
-    found: Lines = []
+def _read_classes(file: Path) -> tuple[str, ...]:
+    """The names in a file, one a line. Raises ConfigError where it has none, or one twice."""
+    places: dict[str, int] = {}
+    for number, line in enumerate(_text(file).splitlines(), start=1):
+        name = line.strip()
+        if name in places:
+            raise ConfigError(f"data: {file}, line {number}: names the class {name!r}, as line {places[name]} does")
+        if name:
+            places[name] = number
+    if not places:
+        raise ConfigError(f"data: {file} names no class")
+    return tuple(places)
+
+
+def _named_labels(labelled: Sequence[Line], numbers: int, classes: tuple[str, ...], file: Path) -> dict[str, str]:
+    """The name of each label that is a number; none where labels are names. numbers: how many of the lines have one.
+
+    Raises ConfigError for the first line whose label is no class.
+    """
+    known = {line.label for line in labelled} <= set(classes)
+    by_number = numbers == len(labelled) or (not known and 2 * numbers >= len(labelled))
+    names = dict(zip(map(str, range(len(classes))), classes, strict=True)) if by_number else {}
+    for line in labelled:
+        if line.label not in (names if by_number else classes):
+            if not by_number:
+                raise line.wrong(f"label {line.label!r} is none of the {len(classes)} classes that {file} names")
+            if str(line.label).isdecimal():
+                raise line.wrong(f"label {line.label} has no class: {file} names 0 to {len(classes) - 1}")
+            raise line.wrong(f"label {line.label!r} is no number where most are")
+    return names
+
+
+def read_list(file: Path) -> list[Line]:
+    """The lines of a list file but blank ones. Paths may have spaces. Raises ConfigError."""
+    found: list[Line] = []
     for number, line in enumerate(_text(file).splitlines(), start=1):
         line = line.strip()
         if not line:
             continue
         parts = line.rsplit(None, 1)
         if is_image_name(line.rpartition("/")[2]):
-            found.append((line, None))
+            found.append(Line(line, None, file, number))
         elif len(parts) == 2:
-            found.append((parts[0], parts[1]))
+            found.append(Line(parts[0], parts[1], file, number))
         else:
-            raise ConfigError(
-                f"data: {file}, line {number}: must be `path label`, or the path of an image; got {line!r}"
-            )
+            raise Line(line, None, file, number).wrong("must be `path label`, or the path of an image")
     if not found:
         raise ConfigError(f"data: {file} names no image")
     return found
@@ -102,16 +150,27 @@ def _text(file: Path) -> str:
         raise ConfigError(f"data: {file} cannot be read as text in UTF-8: {error}") from error
 
 
-def folder_names(lines: dict[SplitName, Lines]) -> dict[str, str]:
-    """Each number's name, from the folder that its images lie in. Raises ConfigError where these are not one to one."""
-    pairs = {(label, Path(path).parent.name) for found in lines.values() for path, label in found if label is not None}
-    names = dict(pairs)
-    if len(pairs) != len(names) or len(set(names.values())) != len(names) or "" in names.values():
-        label, folder = next(
-            (pair for pair in sorted(pairs) if names[pair[0]] != pair[1] or not pair[1]), sorted(pairs)[0]
-        )
-        raise ConfigError(
-            f"data: the labels are numbers that do not follow the folders of the images (label {label} in folder "
-            f"{folder!r}, among others); name the classes in a file, one a line, and give it as classes=FILE"
+def folder_names(labelled: Sequence[Line]) -> dict[str, str]:
+    """Each number's name, from the folder that its images lie in; all lines have labels.
+
+    Raises ConfigError for the first line that is not as most of those with its label or folder are.
+    """
+    pairs = [(str(line.label), Path(line.path).parent.name) for line in labelled]
+    names: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    for (label, folder), _ in Counter(pairs).most_common():
+        names.setdefault(label, folder)
+        labels.setdefault(folder, label)
+    for line, (label, folder) in zip(labelled, pairs, strict=True):
+        if folder and names[label] == folder and labels[folder] == label:
+            continue
+        what = f"label {label} in no folder" if not folder else f"label {label} in folder {folder!r}"
+        if folder and names[label] != folder:
+            what += f", while others with this label lie in {names[label]!r}"
+        elif folder:
+            what += f", whose others have label {labels[folder]}"
+        raise line.wrong(
+            f"{what}; labels that are numbers must follow the folders of the images, or name the classes in a file, one a "
+            "line, and give it as classes=FILE"
         )
     return names

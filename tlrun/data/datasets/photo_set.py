@@ -132,18 +132,20 @@ class PhotoSetDomain(Domain):
             return domain_of(found[0], layout.splits, origin=f"{about}, class folders of {found[0]}", notes=())
         names: tuple[SplitName, ...] = ("train", "test")
         lines = {split: read_list(file) for split, file in zip(names, found, strict=False)}
+        everything = [line for listed in lines.values() for line in listed]
+        if unlabelled := [line for line in everything if line.label is None]:
+            raise unlabelled[0].wrong(f"has no label, which {about} has throughout")
         if published.classes is None:
-            name = folder_names(lines).__getitem__
-            root = found[0].parent
+            classes = folder_names(everything)
         else:
-            name = dict(zip(map(str, range(len(published.classes))), published.classes, strict=True)).__getitem__
-            root = found[0].parent
-        splits: dict[SplitName, list[Labelled]] = {}
-        for split, listed in lines.items():
-            try:
-                splits[split] = [(self._path(path, found[0]), name(str(label))) for path, label in listed]
-            except KeyError as error:
-                raise ConfigError(f"data.root: {found[0]} has the label {error}, which {about} has not") from error
+            classes = dict(zip(map(str, range(len(published.classes))), published.classes, strict=True))
+        if unknown := [line for line in everything if line.label not in classes]:
+            raise unknown[0].wrong(f"has the label {unknown[0].label}, which {about} has not")
+        splits: dict[SplitName, list[Labelled]] = {
+            split: [(self._path(line.path, found[0]), classes[str(line.label)]) for line in listed]
+            for split, listed in lines.items()
+        }
+        root = found[0].parent
         return domain_of(root, splits, origin=f"{about}, lists {', '.join(map(str, found))}", notes=())
 
     def _path(self, listed: str, file: Path) -> str:
