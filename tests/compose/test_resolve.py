@@ -44,12 +44,26 @@ def test_the_default_command_has_no_problem(config: Config) -> None:
         ),
         (
             ["engine.select=target_val"],
-            "data.target_val_labels: selection by target_val needs labels and none are granted; "
+            "engine.select: target_val reads labels of target validation rows and none are granted; "
             "set data.target_val_labels to a number per class, or to all",
         ),
         (
             ["engine.early_stop.metric=last"],
             "engine.early_stop.metric: 'last' never stops improving; name another rule, or null",
+        ),
+        (
+            ["strategy=progressive", "data.target_labels=5", "strategy.plateau=last"],
+            "strategy.plateau: 'last' never stops improving; name another rule, or null",
+        ),
+        (
+            ["strategy=progressive", "data.target_labels=5", "strategy.plateau=target_val"],
+            "strategy.plateau: target_val reads labels of target validation rows and none are granted; "
+            "set data.target_val_labels to a number per class, or to all",
+        ),
+        (
+            ["strategy=scratch", "data.target_labels=5", "data.source=null", "engine.early_stop.metric=source_val"],
+            "engine.early_stop.metric: source_val reads source rows and there is no source; name a source with "
+            "domain@data.source=NAME",
         ),
         (
             ["strategy=feature_extract", "data.target_labels=5", "strategy@pretrain.strategy=target_only"],

@@ -440,24 +440,48 @@ def test_plateau_on_a_rule_that_reads_nothing_is_refused_before_the_first_step(
     assert error.value.problems == [f"strategy: phase 'train': {text}"]
 
 
-@pytest.mark.parametrize("setting", ["engine.select", "engine.early_stop.metric"])
-def test_rule_that_reads_nothing_is_refused_before_the_first_step(
-    setting: str, train: Train, monkeypatch: pytest.MonkeyPatch
+ENTROPY = (
+    "no rows to read (lowest mean entropy of the predictions on target validation rows (transductive: on all); reads no "
+    "label)"
+)
+DENSITY = (
+    "3 of at least 4 target rows to read (densest soft neighbourhoods of target validation predictions (Saito et al. "
+    "2021); reads no label)"
+)
+WEIGHTED = (
+    "3 of at least 4 target rows to read (source validation accuracy weighted to the target, with control variate (You "
+    "et al. 2019))"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "said"),
+    [
+        (("engine.select=entropy",), 0, f"engine.select: entropy has {ENTROPY}"),
+        (("engine.early_stop.metric=entropy",), 0, f"engine.early_stop.metric: entropy has {ENTROPY}"),
+        (("engine.select=snd",), 3, f"engine.select: snd has {DENSITY}"),
+        (("strategy=progressive", "data.target_labels=5", "model.weights=random", "strategy.plateau=dev"), 3,
+         f"strategy.plateau: dev has {WEIGHTED}"),
+    ],
+)  # fmt: skip
+def test_rule_that_reads_too_few_rows_is_refused_before_the_first_step(
+    settings: tuple[str, ...], rows: int, said: str, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_target_val(*args: Any, **options: Any) -> DomainPair:
+    def with_few_target_val(*args: Any, **options: Any) -> DomainPair:
         pair = load_pair(*args, **options)
         part = pair.parts["target_val"]
         assert part.y is not None
         assert part.granted is not None
-        empty = replace(
-            part, x=part.x.subset(torch.arange(0)), y=part.y[:0], index=part.index[:0], granted=part.granted[:0]
+        few = replace(
+            part,
+            x=part.x.subset(torch.arange(rows)),
+            y=part.y[:rows],
+            index=part.index[:rows],
+            granted=part.granted[:rows],
         )
-        return replace(pair, parts={**pair.parts, "target_val": empty})
+        return replace(pair, parts={**pair.parts, "target_val": few})
 
-    monkeypatch.setattr("tlrun.experiment.load_pair", without_target_val)
+    monkeypatch.setattr("tlrun.experiment.load_pair", with_few_target_val)
     with pytest.raises(ConfigError) as error:
-        train(*SETTINGS, f"{setting}=entropy")
-    assert error.value.problems == [
-        f"{setting}: entropy has no rows to read (lowest mean entropy of the predictions on target validation rows "
-        "(transductive: on all); reads no label); name another rule"
-    ]
+        train(*SETTINGS, *settings)
+    assert error.value.problems == [f"{said}; name another rule"]

@@ -120,7 +120,7 @@ def test_peeking_is_said(
          "hydra: compare runs here, one run after the other; for a launcher or a search of Hydra's: tlrun -m ..., then "
          "tlrun report\n"),
         (("strategy=mmd", "engine.select=target_val", "seeds=1"),
-         "data.target_val_labels: selection by target_val needs labels and none are granted; "
+         "engine.select: target_val reads labels of target validation rows and none are granted; "
          "set data.target_val_labels to a number per class, or to all\n"),
     ],
 )  # fmt: skip

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from tlrun.compose.inputs import name_inputs
 from tlrun.compose.requirement import parse_requirement
-from tlrun.config import AugmentSettings, ConfigError, EngineSettings, ExperimentConfig, Grant, Rule, StrategySettings
+from tlrun.config import AugmentSettings, ConfigError, EngineSettings, ExperimentConfig, Grant, StrategySettings
 from tlrun.engine.machine import cpu_precision, has_no_gpu
-from tlrun.engine.selection import automatic_rule
+from tlrun.engine.selection import asked_rules, automatic_rule
 from tlrun.loggers.base import not_installed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def name_choices(config: ExperimentConfig) -> ExperimentConfig:
     strategy = _strategy(config)
     config = config.model_copy(update={"strategy": strategy})
     select = automatic_rule(config) if config.engine.select == "auto" else config.engine.select
-    reads_target_val = "target_val" in (select, *_rules(config))
+    reads_target_val = "target_val" in (select, *asked_rules(config).values())
     data = data.model_copy(
         update={
             "source": None if data.source is None else data.source.resolved(root),
@@ -163,14 +163,6 @@ def _weights(config: ExperimentConfig) -> str:
     return "source" if config.strategy.starts_from == "trained" else "random"
 
 
-def _rules(config: ExperimentConfig) -> list[Rule]:
-    """The rules asked for by name: selection, early stopping, plateaus."""
-    asked = [config.engine.early_stop.metric, *config.strategy.rules]
-    if config.engine.select != "auto":
-        asked.append(config.engine.select)
-    return [rule for rule in asked if rule is not None]
-
-
 def _source_problems(config: ExperimentConfig) -> list[str]:
     """What asks for a source where there is none."""
     data, strategy = config.data, config.strategy
@@ -190,8 +182,11 @@ def _source_problems(config: ExperimentConfig) -> list[str]:
             f"model.weights: {asked} means a model trained on the source and there is no source; {name_one}, or set "
             "model.weights to a path, to imagenet with a model that has such weights, or strategy=scratch"
         )
-    if "source_val" in _rules(config):
-        problems.append(f"engine.select: source_val reads source rows and there is no source; {name_one}")
+    problems += [
+        f"{key}: source_val reads source rows and there is no source; {name_one}"
+        for key, rule in asked_rules(config).items()
+        if rule == "source_val"
+    ]
     unused = {"source_rows": None, "source_label_noise": 0.0, "label_sets": "closed"}
     problems += [f"data.{key}: has no effect without a source" for key in unused if getattr(data, key) != unused[key]]
     return problems
@@ -261,13 +256,14 @@ def _pretrain_problems(config: ExperimentConfig) -> list[str]:
 
 def _rule_problems(config: ExperimentConfig) -> list[str]:
     problems = []
-    if "target_val" in _rules(config) and config.data.target_val_labels == "none":
-        problems.append(
-            "data.target_val_labels: selection by target_val needs labels and none are granted; "
-            "set data.target_val_labels to a number per class, or to all"
-        )
-    if "last" in (config.engine.early_stop.metric, *config.strategy.rules):
-        problems.append("engine.early_stop.metric: 'last' never stops improving; name another rule, or null")
+    for key, rule in asked_rules(config).items():
+        if rule == "target_val" and config.data.target_val_labels == "none":
+            problems.append(
+                f"{key}: target_val reads labels of target validation rows and none are granted; "
+                "set data.target_val_labels to a number per class, or to all"
+            )
+        if rule == "last" and key != "engine.select":
+            problems.append(f"{key}: 'last' never stops improving; name another rule, or null")
     return problems
 
 

@@ -44,9 +44,9 @@ class StrategySettings(Settings):
         return frozenset(domain for domain, need in parts.items() if need == "required")
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The selection rules that the method itself consults, to end a phase."""
-        return ()
+    def rules(self) -> dict[str, Rule]:
+        """The selection rules that the method itself consults, to end a phase, each under the setting that names it."""
+        return {}
 
     def resolved(self, target_labels: Grant, *, augmented: bool) -> Self:
         """The same settings with every automatic value named, given the granted target labels and any augmentation."""

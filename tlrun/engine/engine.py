@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tlrun.batch import Batch, Examples, Output, Progress
-from tlrun.config import ExperimentConfig, Rule, ViewSettings
+from tlrun.config import ExperimentConfig, ViewSettings
 from tlrun.data.augment.evaluation_views import check_views
 from tlrun.data.domain import DomainPair, Part
 from tlrun.data.streams import Stream, evaluation_batches
@@ -28,7 +28,7 @@ from tlrun.engine.optimise import Optimiser
 from tlrun.engine.plan import Stretch, lay_out
 from tlrun.engine.runtime import Runtime
 from tlrun.engine.schedules import Schedule
-from tlrun.engine.selection import SCORES, Best, Patience, check_rules
+from tlrun.engine.selection import SCORES, Best, Patience, asked_rules, check_rules
 from tlrun.engine.single_rows import check_single_rows, first_row
 from tlrun.engine.state import TrainingState
 from tlrun.engine.tally import Tally, check_weights, gradient_norm
@@ -85,10 +85,10 @@ class Engine:
         strategy.class_weights = class_weights(config.optim, pair)
         self.tally = Tally(strategy.terms, runtime.device)
         self.columns = metrics_columns(strategy.terms, rules=tuple(SCORES), groups=tuple(self.optimiser.groups))
-        early = settings.early_stop
         assert settings.select != "auto"
-        asked: dict[str, Rule | None] = {"engine.select": settings.select, "engine.early_stop.metric": early.metric}
-        asked |= {f"strategy: phase '{each.name}'": each.until.metric for each in strategy.phases() if each.until}
+        asked, ends = asked_rules(config), {each.name: each.until.metric for each in strategy.phases() if each.until}
+        # A rule that the strategy's settings name is told under their key.
+        asked |= {f"strategy: phase '{name}'": end for name, end in ends.items() if end not in asked.values()}
         check_rules(asked, rows_read(pair.parts))
         self.state = TrainingState(best=Best(settings.select), stop=self._fresh_stop())
         self.best_evaluation: Evaluation | None = None  # of the selected epoch, where this process saw it

@@ -14,9 +14,9 @@ from tlrun.batch import Examples, Inputs, Output
 from tlrun.config import Rule
 from tlrun.data.domain import Part
 from tlrun.engine.runtime import Runtime
-from tlrun.engine.selection import Evidence
+from tlrun.engine.selection import Evidence, RowsRead
 from tlrun.engine.tally import ADVICE
-from tlrun.engine.validation import Sample, enough, validate
+from tlrun.engine.validation import LEAST_ROWS, Sample, validate
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.metrics.label_free import LabelFree, LabelFreeMetrics
 from tlrun.run import RunError
@@ -158,18 +158,20 @@ def mean_output(outputs: Sequence[Output]) -> Output:
     return Output(features, logits - math.log(len(outputs)))
 
 
-def rows_read(parts: Mapping[str, Part]) -> dict[Rule, int]:
-    """How many rows each selection rule would read in an evaluation of these parts; `last` reads none."""
+def rows_read(parts: Mapping[str, Part]) -> dict[Rule, tuple[RowsRead, ...]]:
+    """What each selection rule would read in an evaluation of these parts; `last` reads nothing."""
     granted = parts["target_val"].granted
     assert granted is not None
     source, without_labels = int(_has_class(parts["source_val"]).sum()), _rows_without_labels(parts)
+    target = RowsRead("target rows", without_labels, LEAST_ROWS)
+    compared = (RowsRead("labelled source rows", source, LEAST_ROWS), target)
     return {
-        "source_val": source,
-        "target_val": int((_has_class(parts["target_val"]) & granted).sum()),
-        **dict.fromkeys(_LABEL_FREE, without_labels),
-        "snd": enough(without_labels),
-        **dict.fromkeys(_COMPARING, enough(min(source, without_labels))),
-        "oracle": int(_has_class(parts["target_test"]).sum()),
+        "source_val": (RowsRead("labelled rows", source),),
+        "target_val": (RowsRead("labelled rows", int((_has_class(parts["target_val"]) & granted).sum())),),
+        **dict.fromkeys(_LABEL_FREE, (RowsRead("rows", without_labels),)),
+        "snd": (target,),
+        **dict.fromkeys(_COMPARING, compared),
+        "oracle": (RowsRead("labelled rows", int(_has_class(parts["target_test"]).sum())),),
     }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tlrun.config import RULES, ConfigError, ExperimentConfig, Rule
 
@@ -55,21 +55,35 @@ SCORES: dict[Rule, Callable[[Evidence], float | None]] = {
 """Each rule's score of an evaluation: higher is better, None cannot be chosen."""
 
 
-READS_LABELS: frozenset[Rule] = frozenset({"source_val", "target_val", "dev", "iwv", "nearest_source", "oracle"})
+class RowsRead(NamedTuple):
+    """How many rows of a kind a rule would read, and how many it needs."""
+
+    kind: str
+    rows: int
+    least: int = 1
 
 
-def check_rules(asked: Mapping[str, Rule | None], rows: Mapping[Rule, int]) -> None:
+def asked_rules(config: ExperimentConfig) -> dict[str, Rule]:
+    """The rules that a config asks for by name, each under its key: selection, early stopping, a strategy's own."""
+    select, metric = config.engine.select, config.engine.early_stop.metric
+    asked: dict[str, Rule] = {} if select == "auto" else {"engine.select": select}
+    asked |= {"engine.early_stop.metric": metric} if metric else {}
+    return asked | {f"strategy.{key}": rule for key, rule in config.strategy.rules.items()}
+
+
+def check_rules(asked: Mapping[str, Rule], rows: Mapping[Rule, Sequence[RowsRead]]) -> None:
     """Raises ConfigError for rules that could never give a score, each under the setting that asks for it.
 
-    rows: how many rows each of the rules would read that read any.
+    rows: what each of the rules would read that read any.
     """
     problems = []
     for where, rule in asked.items():
-        if rule is not None and rule not in SCORES:
+        if rule not in SCORES:
             problems.append(f"{where}: there is no rule {rule!r}; allowed are {', '.join(SCORES)}")
-        elif rule is not None and rows.get(rule) == 0:
-            labelled = "labelled " if rule in READS_LABELS else ""
-            problems.append(f"{where}: {rule} has no {labelled}rows to read ({RULES[rule]}); name another rule")
+        for kind, found, least in rows.get(rule, ()):
+            if found < least:
+                told = f"{found} of at least {least}" if found else "no"
+                problems.append(f"{where}: {rule} has {told} {kind} to read ({RULES[rule]}); name another rule")
     if problems:
         raise ConfigError(problems)
 

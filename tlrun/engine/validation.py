@@ -70,11 +70,6 @@ def chosen(num_rows: int) -> RowNumbers:
     return np.argsort(row_keys(np.arange(num_rows), "validators"), kind="stable")[:ROWS]
 
 
-def enough(rows: int) -> int:
-    """So many rows where validators can compare them, else 0."""
-    return rows if rows >= LEAST_ROWS else 0
-
-
 @torch.no_grad()
 def validate(source: Sample, target: Sample) -> Validation:
     """Every validator's score. source: with labels, of which those below 0 are left out; target: without."""

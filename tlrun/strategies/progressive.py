@@ -37,8 +37,8 @@ class Progressive(Strategy):
             return view_problems(self.encode_once, self.encode_views)
 
         @property
-        def rules(self) -> tuple[Rule, ...]:
-            return (self.plateau,) if self.plateau else ()
+        def rules(self) -> dict[str, Rule]:
+            return {"plateau": self.plateau} if self.plateau else {}
 
     def loss(self, batch: Batch, progress: Progress) -> Losses:
         return labelled_loss(self, batch, self.config.learns_from)
