@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.engine.runs import TOY
 from tlrun.cli import main
@@ -48,6 +49,18 @@ def rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 def silent(*_: object) -> None:
     pass
+
+
+def test_a_target_without_labels_is_told_that_scores_read_them(rank: Run, tmp_path: Path) -> None:
+    for number in range(20):
+        Image.new("L", (28, 28), number * 10).save(tmp_path / f"{number}.png")
+    target = ("domain@data.target=folder", f"data.target.root={tmp_path}", "data.target_labels=2", "model=lenet")
+    code, out, err = rank("sources=digits,synthetic_digits", *target)
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        f"rank: no train row of {tmp_path.name} has a label that data.target_labels=2 could grant, and"
+    )
+    assert "tlrun distance" in err and err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tlrun.batch import Examples
 from tlrun.compose.resolve import name_choices, name_machine, pretrain_config
 from tlrun.config import ConfigError, ExperimentConfig
-from tlrun.data.domain import DomainPair, Part, load_pair
+from tlrun.data.domain import DomainPair, Part, load_domain, load_pair
 from tlrun.data.splits import row_keys
 from tlrun.data.streams import evaluation_batches
 from tlrun.data.transforms import Shape, Statistics
@@ -103,10 +103,19 @@ def is_trained(candidate: Candidate) -> bool:
 def check_labels(candidate: Candidate, *, most: int) -> None:
     """Raises ConfigError, before anything is trained, where the target's labelled rows do not do for the scores."""
     config, device = resolved(candidate.config)
-    y = _some(_target_alone(config, device, {}).parts[LABELLED], most).y
+    target, granted = config.data.target.called, f"data.target_labels={config.data.target_labels}"
+    try:
+        y = _some(_target_alone(config, device, {}).parts[LABELLED], most).y
+    except ConfigError as error:
+        if (load_domain(config.data, "target").train.y >= 0).any():
+            raise
+        raise ConfigError(
+            f"rank: no train row of {target} has a label that {granted} could grant, and every score reads such; label "
+            "rows of two classes or more (domain csv: column label; folder: a folder for each class); "
+            "without labels, tlrun distance compares source and target"
+        ) from error
     assert y is not None
     counts = np.bincount(y.cpu().numpy())
-    target, granted = config.data.target.called, f"data.target_labels={config.data.target_labels}"
     if (counts > 0).sum() < 2:
         raise ConfigError(f"rank: the labelled rows of {target} ({granted}) are all of one class; scores need two")
     if (counts > 1).sum() < 2:
