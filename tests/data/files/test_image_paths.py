@@ -71,6 +71,8 @@ def test_links_are_followed_and_a_circle_ends(find: Find, tmp_path: Path) -> Non
         ("b.jpg,x\n\"a, b.png\",y\n", {}, ["b.jpg", "a, b.png"]),
         ("b.jpg\n", {}, ["b.jpg"]),
         ("name,where\nx,b.jpg\n", {"column": "where"}, ["b.jpg"]),
+        ("name , where\nx, b.jpg \n , \n", {"column": " where"}, ["b.jpg"]),
+        (" b.jpg ,x\n sub/z.jpg,y\n", {}, ["b.jpg", "sub/z.jpg"]),
     ],
 )  # fmt: skip
 def test_a_csv_names_paths_with_and_without_a_header(
@@ -109,7 +111,7 @@ def test_all_that_names_no_image_is_told_at_once(find: Find) -> None:
         "empty: no image is named there",
         "*.tif: matches nothing",
         "empty.csv: no image is named there",
-        "blank.csv: row 3 has no path",
+        "blank.csv, line 3: no path",
         "standard input: no image is named there",
     ]
     with pytest.raises(ConfigError) as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 from tlrun.config import ConfigError, FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
+from tlrun.data.files.csv_rows import csv_rows
 from tlrun.data.files.file_domains import SPLIT_NAMES, Labelled, SplitName, domain_of, find_place, some
 
 COLUMNS = ("path", "label", "split", "domain")
@@ -53,9 +53,8 @@ def read_rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     """Line number and cells of each row, and the names of columns that mean nothing here. Raises ConfigError."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened, strict=True)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
+            lines = csv_rows(opened)
+            _, names = next(lines, (1, []))
             if "path" not in names:
                 raise ConfigError(
                     f"data: {file} must have a column path, its first line has {some(names) or 'nothing'}"
@@ -63,16 +62,16 @@ def read_rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
             if twice := [name for name in COLUMNS if names.count(name) > 1]:
                 places = [str(place) for place, name in enumerate(names, start=1) if name == twice[0]]
                 raise ConfigError(f"data: {file} has the column {twice[0]} more than once: columns {', '.join(places)}")
-            rows = [(reader.line_num, _cells(row, reader.line_num, file)) for row in reader]
+            rows = [(line, _cells(names, row, line, file)) for line, row in lines]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ConfigError(f"data: {file} cannot be read as CSV in UTF-8: {error}") from error
     return rows, [name for name in names if name not in COLUMNS]
 
 
-def _cells(row: dict[Any, Any], line: int, file: Path) -> dict[str, str]:
-    if None in row or None in row.values():
+def _cells(names: list[str], row: list[str], line: int, file: Path) -> dict[str, str]:
+    if len(row) != len(names):
         raise ConfigError(f"data: {file}, line {line}: more or fewer cells than columns")
-    cells = {name: row[name].strip() for name in COLUMNS if name in row}
+    cells = {name: cell for name, cell in zip(names, row, strict=True) if name in COLUMNS}
     if not cells["path"]:
         raise ConfigError(f"data: {file}, line {line}: no path")
     return cells

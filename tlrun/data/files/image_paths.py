@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tlrun.config import ConfigError
+from tlrun.data.files.csv_rows import csv_rows
 from tlrun.data.files.images import is_image_name
 
 COLUMNS = ("path", "file", "filename", "file_name", "image")
@@ -108,16 +109,16 @@ def _listed(path: str, column: str | None, root: Path | None) -> Iterator[Named]
     root = Path(path).parent if root is None else root
     try:
         with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = csv.reader(file)
-            first = next(rows, [])
+            rows = csv_rows(file)
+            _, first = next(rows, (1, []))
             at = _column(first, column, path)
             if at is None:
-                yield from (_of_list(row[0], root) for row in [first] if row and row[0].strip())
-            for number, row in enumerate(rows, start=2):
+                yield from (_of_list(row[0], root) for row in [first] if row and row[0])
+            for line, row in rows:
                 if not any(row):
                     continue
-                if len(row) <= (at or 0) or not row[at or 0].strip():
-                    raise ConfigError(f"{path}: row {number} has no path")
+                if len(row) <= (at or 0) or not row[at or 0]:
+                    raise ConfigError(f"{path}, line {line}: no path")
                 yield _of_list(row[at or 0], root)
     except (OSError, csv.Error) as error:
         raise ConfigError(f"{path}: cannot be read as CSV: {error}") from error
@@ -125,11 +126,12 @@ def _listed(path: str, column: str | None, root: Path | None) -> Iterator[Named]
 
 def _column(first: list[str], column: str | None, path: str) -> int | None:
     """Where the paths stand, by the first row; None where that is no header, and they stand first."""
-    names = [name.strip().lower() for name in first]
+    names = [name.lower() for name in first]
     if column is not None:
-        if column.lower() not in names:
+        wanted = column.strip().lower()
+        if wanted not in names:
             raise ConfigError(f"--column {column}: {path} has no such heading; it begins with {', '.join(first)}")
-        return names.index(column.lower())
+        return names.index(wanted)
     return next((names.index(name) for name in COLUMNS if name in names), None)
 
 
