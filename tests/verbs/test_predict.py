@@ -195,6 +195,11 @@ def test_rows_of_numbers_are_predicted_for_a_model_of_features(toy: RunFolder, p
         "left out: points.csv:6: has 3 values, the model takes 2",
         "left out: points.csv:7: 'nan' is no finite number",
     ]
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("x,y\n\n")
+    code, out, err = predict(toy.path, "empty.csv", "points.csv", "header.csv", "--output", "none.csv")
+    said = "empty.csv: no row of numbers is there\nheader.csv: no row of numbers is there\n"
+    assert (code, out, err, Path("none.csv").exists()) == (2, "", said, False)
     code, _, err = predict(toy.path, "photo.jpg", "gone.csv")
     assert (code, err) == (
         2,

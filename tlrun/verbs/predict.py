@@ -79,12 +79,16 @@ def _parser() -> Parser:
 
 
 def _number_files(paths: Sequence[str], count: int) -> list[str]:
-    """Raises ConfigError for all that cannot hold rows of numbers."""
+    """Raises ConfigError for all that cannot hold rows of numbers, or holds none."""
+    from tlrun.data.number_rows import number_rows
+
     wrong = [path for path in paths if not path.lower().endswith(".csv")]
     missing = [path for path in paths if path not in wrong and not Path(path).is_file()]
     problems = [f"{path}: the run's rows are {count} numbers, not images; name a .csv of numbers" for path in wrong]
     if problems or missing:
         raise ConfigError([*problems, *(f"{path}: no such file" for path in missing)])
+    if empty := [path for path in paths if next(number_rows(path, count), None) is None]:
+        raise ConfigError(f"{path}: no row of numbers is there" for path in empty)
     return list(paths)
 
 
