@@ -135,6 +135,36 @@ def test_every_strategy_is_advised_or_advised_against_or_left_open_but_never_bot
         assert len(set(tried(advice))) == len(chosen) <= 3
 
 
+def test_scratch_has_one_verdict_and_a_reason_that_is_true_of_the_data() -> None:
+    for each in grid():
+        advice = advise(each)
+        if any("scratch" in one.strategies for one in advice.avoided):
+            assert not any("scratch may do as well" in note for note in advice.notes)
+        for one in advice.recommendations:
+            if one.strategy == "scratch":
+                assert ("very large" in one.rule) == (each.size == "very large")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "rule"),
+    [
+        ({"granted": 50_000, "spaces": FAR}, "see whether transfer is needed at all", "very large: from scratch too"),
+        ({"granted": 100, "spaces": FAR, "start": "nowhere"}, "since no trained weights are there", "nothing to transfer"),
+        ({"granted": 100, "spaces": FAR, **TINY}, "since 190 source rows teach little more", "source tiny: from scratch"),
+        ({"granted": 6_000, "spaces": FAR}, "see whether transfer is needed at all",
+         "transfer is worth considering below 10 % as many labels as source rows, here 11 %: from scratch too"),
+    ],
+)  # fmt: skip
+def test_scratch_is_advised_for_what_is_there(changes: dict[str, Any], reason: str, rule: str) -> None:
+    (scratch,) = [one for one in advise(found(**changes)).recommendations if one.strategy == "scratch"]
+    assert scratch.reason.endswith(reason) and scratch.rule.startswith(rule)
+
+
+def test_a_small_target_beside_a_small_source_is_not_told_that_scratch_may_do() -> None:
+    advice = advise(found(granted=100, source_rows=900, spaces=FAR))
+    assert ("scratch",) in [each.strategies for each in advice.avoided] and advice.notes == ()
+
+
 def test_what_cannot_run_is_never_advised() -> None:
     needs_labels = {"feature_extract", "fine_tune", "progressive", "scratch"}
     for each in grid():

@@ -161,11 +161,29 @@ def _recommendation(move: Move, found: Findings) -> Recommendation:
     settings: tuple[str, ...] = ()
     if move == "top":
         settings = _top(found)
+    elif move == "scratch" and found.size != "very large":
+        because, rule = _alone(found)
     elif move in ALIGNING or move == "mcc":
         settings, how, by = _opened(found)
         because, rule = because + how, by or rule
     strategy = _STRATEGY.get(move, move)
     return Recommendation(strategy, settings, f"{situation(found)}: {because}", rule)
+
+
+def _alone(found: Findings) -> tuple[str, str]:
+    """Why to train on the target alone where it has not very many labels, and by which rule."""
+    held = "what transfer is held against in Yosinski et al. 2014, arXiv:1411.1792"
+    if found.start == "nowhere":
+        return (
+            "learn from them alone, since no trained weights are there",
+            f"nothing to transfer: from scratch ({held})",
+        )
+    if found.has_tiny_source:
+        few = f"learn from them alone, since {found.source_rows:,} source rows teach little more"
+        return few, f"source tiny: from scratch ({held})"
+    worth = f"worth considering below {100 * TRANSFER_SHARE:.0f} % as many labels as source rows, here"
+    share = f"{100 * (found.share_of_source or 0):.0f} %"
+    return _WHY["scratch"][0], f"transfer is {worth} {share}: from scratch too ({held})"
 
 
 def _opened(found: Findings) -> tuple[tuple[str, ...], str, str]:
@@ -219,6 +237,11 @@ def per_class(found: Findings) -> str:
     return f"{number} target label{'' if number == '1' else 's'} a class"
 
 
+def _is_too_few_for_scratch(found: Findings) -> bool:
+    """Whether the granted labels are too few for random weights, and trained ones are there."""
+    return found.size in ("small", "medium") and "scratch" not in _moves(found)
+
+
 def _avoided(found: Findings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Strategies and why not, the strongest reason first."""
     size, share = found.size, found.share_of_source
@@ -233,7 +256,7 @@ def _avoided(found: Findings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("source_only", *ADAPTING), f"{rows} are too few to adapt from"
     if size in ("large", "very large"):
         yield ADAPTING, f"{per_class(found)} leave little that rows without labels could add"
-    if size in ("small", "medium"):
+    if _is_too_few_for_scratch(found):
         fewer = f", {100 * share:.1f} % of the source's rows," if share is not None and share < TRANSFER_SHARE else ""
         yield ("scratch",), f"{per_class(found)}{fewer} teach random weights little; compare runs it all the same"
     if not found.has_batch_norm:
@@ -253,7 +276,7 @@ def _notes(found: Findings) -> Iterator[str]:
         yield "nothing can be learnt: no target label is granted and there is no source; grant labels, or name a source"
     if 0 < found.labels_per_class < FEW_PER_CLASS:
         yield f"{per_class(found)} can neither select nor judge, and much hangs on which rows they are: use several seeds"
-    if share is not None and share >= TRANSFER_SHARE:
+    if share is not None and share >= TRANSFER_SHARE and not _is_too_few_for_scratch(found):
         yield (
             f"the target has {100 * share:.0f} % as many labels as the source has rows, and transfer is worth considering "
             f"below {100 * TRANSFER_SHARE:.0f} %: scratch may do as well"
