@@ -191,6 +191,8 @@ def read_columns(path: Path, names: Sequence[str] | None = None) -> dict[str, li
     header = next(csv.reader(io.StringIO(text, newline="")), None)
     if header is None:
         raise damaged(path, "no header")
+    if not text.endswith("\n"):
+        raise damaged(path, "its last line is cut")
     wanted = [(at, name) for at, name in enumerate(header) if names is None or name in names]
     last = max((at for at, _ in wanted), default=0)
     if names is None or '"' in text:  # a cell in quotes may hold commas and line ends

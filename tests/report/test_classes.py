@@ -14,6 +14,7 @@ from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.classes import change_table, class_changes, class_picture, lost_table
 from tlrun.report.collect import collect
+from tlrun.report.confusion import confusions
 from tlrun.report.groups import Group, group
 
 Plant = Callable[..., None]
@@ -113,12 +114,25 @@ def test_a_class_that_falls_by_chance_or_with_the_others_is_not_lost(
     assert lost_table([changes]) is None
 
 
+def test_a_file_that_is_missing_is_named_and_not_taken_for_rows_without_labels(
+    finished: Finished, tmp_path: Path
+) -> None:
+    for strategy in ("source_only", "dann"):
+        finished(strategy)
+    gone = finished("source_only").confusion("target", "test")
+    gone.unlink()
+    for draw in (class_picture, confusions):
+        with pytest.raises(RunError, match=f"^cannot read {gone}: No such file or directory$"):
+            draw(list(groups(tmp_path).values()))
+    with pytest.raises(RunError, match=f"^cannot read {gone}: No such file or directory$"):
+        class_changes(groups(tmp_path)["dann"])
+
+
 def test_without_a_floor_or_labels_nothing_is_said(plant: Plant, finished: Finished, tmp_path: Path) -> None:
     plant("dann", 0, (9, 8, 2))
     assert class_changes(groups(tmp_path)["dann"]) is None
-    finished("source_only", seed=0)
-    for path in tmp_path.rglob("confusion_target_test.csv"):
-        path.unlink()
+    for strategy in ("source_only", "dann"):
+        finished(strategy, seed=0, accuracy=None).confusion("target", "test").unlink()
     assert class_changes(groups(tmp_path)["dann"]) is None
     with pytest.raises(RunError, match="no target test row has a label"):
         class_picture(list(groups(tmp_path).values()))

@@ -11,7 +11,8 @@ import pytest
 
 from tests.report.conftest import Finished
 from tlrun.config import ConfigError
-from tlrun.report.collect import Collection, collect
+from tlrun.files import RunError
+from tlrun.report.collect import Collection, collect, read_run
 from tlrun.run import RunFolder
 
 
@@ -134,3 +135,35 @@ def test_a_path_that_can_be_no_file_is_named(finished: Finished) -> None:
     with pytest.raises(ConfigError) as error:
         collect([Path("a" * 300)])
     assert error.value.problems == [f"report: {'a' * 300} is not to be had (File name too long), must be a folder"]
+
+
+def test_files_with_fewer_rows_than_the_summary_says_are_refused(finished: Finished) -> None:
+    folder = finished("dann", epochs=4, target_test_rows=20)
+    run = read_run(folder)
+    said = f"{folder.predictions} is damaged (it has 18 target test rows, summary.json says 20); run.fresh=true starts over"
+    for read in (lambda: run.predicted, run.test_rows):
+        with pytest.raises(RunError) as caught:
+            read()
+        assert str(caught.value) == said
+    with pytest.raises(RunError, match=r"metrics.csv is damaged \(it has 3 epochs, summary.json says 4\)"):
+        _ = run.metrics
+    whole = read_run(finished("dann", epochs=3, target_test_rows=18))
+    assert len(whole.predicted) == len(whole.test_rows()) == 18 and len(whole.metrics["epoch"]) == 3
+
+
+def test_a_table_whose_last_line_is_cut_is_damaged(finished: Finished) -> None:
+    folder = finished("dann")
+    folder.metrics.write_text(folder.metrics.read_text()[:-2])
+    with pytest.raises(RunError, match=r"metrics.csv is damaged \(its last line is cut\)"):
+        _ = read_run(folder).metrics
+
+
+def test_counts_are_missing_only_where_no_row_has_a_label(finished: Finished) -> None:
+    folder = finished("dann")
+    assert read_run(folder).counts("target", "test") == (("a", "b"), [[8, 1], [1, 8]])
+    folder.confusion("target", "test").unlink()
+    with pytest.raises(RunError, match=r"^cannot read .*confusion_target_test.csv: No such file or directory$"):
+        read_run(folder).counts("target", "test")
+    folder = finished("dann", accuracy=None)
+    folder.confusion("target", "test").unlink()
+    assert read_run(folder).counts("target", "test") is None

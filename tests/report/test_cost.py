@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.report.conftest import Finished
 from tlrun.report.collect import Run, read_run
 from tlrun.report.cost import Reached, epochs_to_share, steps_to_reference
+from tlrun.report.groups import group
+from tlrun.report.tables import lines_of, tables
 
 
 def run(finished: Finished, strategy: str, curve: list[float | None], **summary: object) -> Run:
@@ -48,3 +52,21 @@ def test_steps_are_a_share_of_the_runs_own_until_it_is_as_good_as_the_final_refe
     assert steps_to_reference([(early, scratch)]) == Reached(0.25, 1, 1)
     assert steps_to_reference([(early, scratch), (late, scratch), (never, scratch)]) == Reached(0.625, 2, 3)
     assert steps_to_reference([(never, scratch)]) == Reached(None, 0, 1)
+
+
+def test_a_run_whose_curve_is_gone_is_left_out_and_named_and_not_taken_for_one_that_never_got_there(
+    finished: Finished, tmp_path: Path
+) -> None:
+    scratch = run(finished, "scratch", [0.9, 0.6], accuracy=0.6)
+    early, gone = run(finished, "mmd", [0.6, 0.7, 0.5, 0.8]), run(finished, "dann", [0.1, 0.7])
+    gone.folder.metrics.unlink()
+    assert steps_to_reference([(early, scratch), (gone, scratch)]) == Reached(0.25, 1, 1)
+    assert steps_to_reference([(gone, scratch)]) is None
+    found = lines_of(group([scratch, early, gone]))
+    why = f"cannot read {gone.folder.metrics}: No such file or directory"
+    assert {line.strategy: line.unread for line in found} == {"scratch": (), "mmd": (), "dann": (why,)}
+    (cost,) = (table for table in tables(found) if table.section == "cost")
+    (row,) = (row for row in cost.rows if row[1] == "dann")
+    assert row[cost.columns.index("steps to scratch")] == ""
+    assert f"no epochs and no steps of dann: {why}" in cost.notes
+    assert cost.notes[0].startswith("epochs to 90%: ")

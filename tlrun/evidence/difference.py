@@ -141,9 +141,9 @@ def _difference(first: Run, second: Run) -> Difference:
         environment=_differing(*environments),
         results=_both(summaries, FIGURES),
         cost=_both(summaries, COST),
-        classes=_class_changes(*folders),
-        agreement=_agreement(*folders),
-        course=_course(*folders),
+        classes=_class_changes(first, second),
+        agreement=_agreement(first, second),
+        course=_course(first, second),
     )
 
 
@@ -159,12 +159,12 @@ def _both(summaries: tuple[Mapping[str, Any], Mapping[str, Any]], names: Iterabl
     return {name: both for name, both in found.items() if both != (None, None)}
 
 
-def _class_changes(first: RunFolder, second: RunFolder) -> tuple[ClassChange, ...]:
+def _class_changes(first: Run, second: Run) -> tuple[ClassChange, ...]:
     """Of the selected checkpoints; nothing where no target test row has a label."""
-    if not (first.confusion("target", "test").exists() and second.confusion("target", "test").exists()):
+    ours, theirs = (run.counts("target", "test") for run in (first, second))
+    if ours is None or theirs is None:
         return ()
-    names, counts = first.read_confusion("target", "test")
-    _, others = second.read_confusion("target", "test")
+    (names, counts), (_, others) = ours, theirs
     changes = []
     for number, name in enumerate(names):
         rows = sum(counts[number]), sum(others[number])
@@ -174,7 +174,7 @@ def _class_changes(first: RunFolder, second: RunFolder) -> tuple[ClassChange, ..
     return tuple(changes)
 
 
-def _agreement(first: RunFolder, second: RunFolder) -> Agreement | None:
+def _agreement(first: Run, second: Run) -> Agreement | None:
     """None where the target test rows, known by their number, path and label, are not the same."""
     from scipy.stats import binomtest
 
@@ -196,16 +196,17 @@ def _agreement(first: RunFolder, second: RunFolder) -> Agreement | None:
     )
 
 
-def _test_rows(folder: RunFolder) -> pandas.DataFrame:
-    table = folder.read_predictions()
+def _test_rows(run: Run) -> pandas.DataFrame:
+    table = run.test_rows()
     if missing := [name for name in ("row", "label", "prediction") if name not in table]:
-        raise files.damaged(folder.predictions, f"it lacks {', '.join(missing)}")
-    # The first folders that tlrun wrote have the test rows alone, and no column of splits.
-    return table[table["split"] == "test"].reset_index(drop=True) if "split" in table else table
+        raise files.damaged(run.folder.predictions, f"it lacks {', '.join(missing)}")
+    return table
 
 
-def _course(first: RunFolder, second: RunFolder) -> Course:
-    tables = [folder.read_metrics() for folder in (first, second)]
+def _course(first: Run, second: Run) -> Course:
+    import pandas
+
+    tables = [pandas.DataFrame(run.metrics) for run in (first, second)]
     columns = [[str(name) for name in table.columns] for table in tables]
     common = [name for name in columns[0] if name in columns[1] and name not in TIMINGS]
     alone = [tuple(name for name in columns[at] if name not in columns[1 - at]) for at in (0, 1)]

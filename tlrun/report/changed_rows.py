@@ -53,7 +53,7 @@ def changed_rows(floor: Run, method: Run) -> tuple[list[ChangedRow], list[Change
     prediction's confidence. So that no class fills the picture, the first of every class come first, then the second.
     Raises RunError where predictions cannot be read.
     """
-    ours, theirs = (_test_rows(run) for run in (method, floor))
+    ours, theirs = (run.test_rows().set_index("row") for run in (method, floor))
     both = theirs.add_suffix("_before").join(ours.add_suffix("_after"), how="inner")
     labelled = both[both["label_before"] != ""]
     rows = labelled if len(labelled) else both
@@ -155,14 +155,6 @@ def _thumbnail(path: str) -> NDArray[np.uint8]:
         return read_thumbnail(path, side=THUMBNAIL)
     except BadImage as error:
         raise RunError(f"cannot show {error}") from error
-
-
-def _test_rows(run: Run) -> pandas.DataFrame:
-    """The run's predictions of its target test split, by row number."""
-    found = run.folder.read_predictions()
-    if "split" in found:  # the first folders that tlrun wrote have the test rows alone
-        found = found[found["split"] == "test"]
-    return found.set_index("row")
 
 
 def _of_truth(both: pandas.DataFrame, when: str) -> NDArray[np.float64]:

@@ -64,13 +64,11 @@ class Changes:
 def class_accuracies(run: Run) -> dict[str, tuple[int, float]]:
     """Class -> rows and accuracy of the selected model on the target test split, of classes that have labelled rows.
 
-    Empty where no row has a label. Raises RunError where the confusion matrix is damaged.
+    Empty where no row has a label. Raises RunError where the confusion matrix is missing or damaged.
     """
-    path = run.folder.confusion("target", "test")
-    if not path.is_file():
+    if (known := run.counts("target", "test")) is None:
         return {}
-    names, counts = run.folder.read_confusion("target", "test")
-    found = enumerate(zip(names, counts, strict=True))
+    found = enumerate(zip(*known, strict=True))
     return {name: (sum(row), row[at] / sum(row)) for at, (name, row) in found if sum(row)}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from tlrun import files
 from tlrun.config import ConfigError
@@ -16,6 +16,9 @@ from tlrun.config import flatten as flatten
 from tlrun.files import RunError
 from tlrun.report.predicted import Predicted, read_predicted
 from tlrun.run import RunFolder
+
+if TYPE_CHECKING:
+    import pandas
 
 SIGNS = ("status.json", "summary.json", "config.yaml", "metrics.csv")
 """A folder that holds any of these is taken for a run folder, whole or not."""
@@ -25,7 +28,11 @@ _NODES = ("strategy", "data", "model", "optim", "schedule", "engine", "augment",
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, its resolved settings as plain values, its summary."""
+    """A finished run: its folder, its resolved settings as plain values, its summary.
+
+    What it reads of the other files is all that the run wrote: a file that the summary says must be there and is not, or
+    that has fewer rows than it says, is a RunError that names the file.
+    """
 
     folder: RunFolder
     config: Mapping[str, Any]
@@ -55,13 +62,41 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, list[Any]]:
-        """metrics.csv by column. Raises RunError where it is missing or damaged."""
-        return files.read_columns(self.folder.metrics)
+        """metrics.csv by column. Raises RunError where it is missing, damaged or cut."""
+        found = files.read_columns(self.folder.metrics)
+        self._check_count(self.folder.metrics, len(next(iter(found.values()), [])), "epochs", "epochs")
+        return found
 
     @cached_property
     def predicted(self) -> Predicted:
-        """What it says of each target test row. Raises RunError where that cannot be read."""
-        return read_predicted(self.folder)
+        """What it says of each target test row. Raises RunError where that cannot be read, or not of all of them."""
+        found = read_predicted(self.folder)
+        self._check_count(self.folder.predictions, len(found), "target_test_rows", "target test rows")
+        return found
+
+    def test_rows(self) -> pandas.DataFrame:
+        """The target test rows of predictions.csv with every column of it. Raises RunError as `predicted`."""
+        found = self.folder.read_predictions()
+        # The first folders that tlrun wrote have the test rows alone, and no column of splits.
+        found = found[found["split"] == "test"].reset_index(drop=True) if "split" in found else found
+        self._check_count(self.folder.predictions, len(found), "target_test_rows", "target test rows")
+        return found
+
+    def counts(self, domain: str, split: str) -> tuple[tuple[str, ...], list[list[int]]] | None:
+        """Class names and confusion matrix; None where no such row has a label, for which there is no file.
+
+        Raises RunError where the file is missing all the same, or damaged.
+        """
+        # An accuracy is over labelled rows, so the summary has none exactly where there are none.
+        if not self.folder.confusion(domain, split).exists() and self.figure(f"{domain}_{split}_accuracy") is None:
+            return None
+        return self.folder.read_confusion(domain, split)
+
+    def _check_count(self, path: Path, found: int, field: str, what: str) -> None:
+        """Raises RunError where a file has not as many rows as the summary says, if it says so."""
+        wanted = self.figure(field)
+        if wanted is not None and found != wanted:
+            raise files.damaged(path, f"it has {found} {what}, {self.folder.summary.name} says {wanted:g}")
 
     def _fingerprints(self) -> dict[str, str]:
         """By dotted key the first digits of what the data card has of a domain's content; none without a card."""

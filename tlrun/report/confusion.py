@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun.files import RunError
 from tlrun.report import style
+from tlrun.report.collect import Run
 from tlrun.report.groups import Group
 from tlrun.run import RunFolder
 
@@ -24,13 +25,14 @@ WIDE = 30
 
 
 def confusions(groups: Sequence[Group]) -> Figure:
-    """Target test rows of each group, summed over its seeds; one pair. Raises RunError where none has a label."""
+    """Target test rows of each group, summed over its seeds; one pair.
+
+    Raises RunError where none has a label, and where a file of counts is missing or damaged.
+    """
     panels = []
     for group in groups:
-        if not all(_is_counted(run.folder, "target") for run in group.runs):
-            continue
-        classes, counts = _summed([run.folder for run in group.runs], "target")
-        panels.append((f"{group.label} (n = {len(group.runs)})", classes, counts))
+        if (summed := _summed(group.runs, "target")) is not None:
+            panels.append((f"{group.label} (n = {len(group.runs)})", *summed))
     if not panels:
         raise RunError("no target test row has a label")
     return matrices(panels)
@@ -38,9 +40,10 @@ def confusions(groups: Sequence[Group]) -> Figure:
 
 def write_run(folder: RunFolder) -> list[Path]:
     """Draws `plots/confusion.png` of a finished run: source and target test rows, as far as they have labels."""
+    run = Run(folder, folder.read_config(), folder.read_summary())
     with style.styled():
-        counted = [domain for domain in style.DOMAINS if _is_counted(folder, domain)]
-        panels = [(f"{domain} test", *_summed([folder], domain)) for domain in counted]
+        found = {domain: _summed([run], domain) for domain in style.DOMAINS}
+        panels = [(f"{domain} test", *summed) for domain, summed in found.items() if summed is not None]
         if not panels:
             return []
         return style.save(matrices(panels), folder.plots / "confusion", kinds=("png",))
@@ -77,20 +80,20 @@ def matrices(panels: Sequence[tuple[str, Sequence[str], Any]]) -> Figure:
     return figure
 
 
-def _is_counted(folder: RunFolder, domain: str) -> bool:
-    """Whether any test row of the domain had a label: without one there is no such file."""
-    return folder.confusion(domain, "test").is_file()
+def _summed(runs: Sequence[Run], domain: str) -> tuple[tuple[str, ...], Any] | None:
+    """Class names and the sum of the runs' counts (C, C) of test rows; None where those of a run have no label.
 
-
-def _summed(folders: Sequence[RunFolder], domain: str) -> tuple[tuple[str, ...], Any]:
-    """Class names and the sum of the runs' counts (C, C). Raises RunError where they do not have the same classes."""
+    Raises RunError where they do not have the same classes, or a file is missing or damaged.
+    """
     import numpy as np
 
-    read = [folder.read_confusion(domain, "test") for folder in folders]
+    read = [found for run in runs if (found := run.counts(domain, "test")) is not None]
+    if len(read) < len(runs):
+        return None
     classes = read[0][0]
-    for folder, (names, counts) in zip(folders, read, strict=True):
+    for run, (names, counts) in zip(runs, read, strict=True):
         if names != classes or np.shape(counts) != (len(names), len(names)):
-            raise RunError(f"{folder.confusion(domain, 'test')}: other classes than {folders[0].path.name}")
+            raise RunError(f"{run.folder.confusion(domain, 'test')}: other classes than {runs[0].folder.path.name}")
     return classes, np.sum([counts for _, counts in read], axis=0)
 
 

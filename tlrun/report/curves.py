@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun.files import RunError
 from tlrun.report import style
+from tlrun.report.collect import Run
 from tlrun.report.groups import Group
 from tlrun.run import RunFolder
 
@@ -24,7 +25,9 @@ def curves(groups: Sequence[Group], looks: Sequence[style.Line] | None = None) -
     A domain without labelled test rows has no panel. looks: one for each group, where several pictures share them.
     Raises RunError where no domain has such rows.
     """
-    tables = [[run.folder.read_metrics() for run in group.runs] for group in groups]
+    import pandas
+
+    tables = [[pandas.DataFrame(run.metrics) for run in group.runs] for group in groups]
     panels = {name: title for name, title in PANELS.items() if any(_has(run, name) for each in tables for run in each)}
     if not panels:
         raise RunError("no test row has a label")
@@ -44,7 +47,10 @@ def curves(groups: Sequence[Group], looks: Sequence[style.Line] | None = None) -
 
 def run_curves(folder: RunFolder) -> Figure:
     """One run: its loss, and its accuracy on both domains, with the epoch that its selection rule chose."""
-    metrics, summary = folder.read_metrics(), folder.read_summary()
+    import pandas
+
+    run = Run(folder, folder.read_config(), folder.read_summary())
+    metrics, summary = pandas.DataFrame(run.metrics), run.summary
     figure = style.figure(height=3.1)
     halves: Any = figure.subfigures(1, 2)
     loss, accuracy = (half.subplots() for half in halves)

@@ -201,6 +201,7 @@ def _nested(line: Line) -> dict[str, Any]:
         "relative_improvement": line.relative_improvement,
         **{of: _verdict(line, of) for of in AGAINST},
         "steps_to_scratch": _reached(line),
+        "unread": list(line.unread),
         "scratch_labels": _needed(line.scratch_labels),
         "floor": line.floor,
         "ceiling": line.ceiling,
@@ -231,7 +232,7 @@ def _verdict(line: Line, of: Of) -> dict[str, Any] | None:
 
 
 def _reached(line: Line) -> dict[str, Any]:
-    """Of `cost.Reached`; null without a scratch."""
+    """Of `cost.Reached`; null without a scratch, or where no curve can be read."""
     return asdict(line.steps_to_scratch) if line.steps_to_scratch else dict.fromkeys(("share", "runs", "of"))
 
 

@@ -63,14 +63,14 @@ def estimate(group: Group) -> Estimate | None:
     from tlrun.metrics.label_shift import target_shares
 
     found, refused = [], None
-    folders = [run.folder for run in group.runs]
-    if not all(folder.confusion("source", "val").is_file() for folder in folders):
+    read = [counted for run in group.runs if (counted := run.counts("source", "val")) is not None]
+    if len(read) < len(group.runs):
         return None
-    classes, counts = folders[0].read_confusion("source", "val")
-    for run in group.runs:
-        names, of_run = run.folder.read_confusion("source", "val")
+    classes, counts = read[0]
+    for run, (names, of_run) in zip(group.runs, read, strict=True):
         if names != classes:
-            raise RunError(f"{run.folder.confusion('source', 'val')}: other classes than {folders[0].path.name}")
+            other = group.runs[0].folder.path.name
+            raise RunError(f"{run.folder.confusion('source', 'val')}: other classes than {other}")
         try:
             found.append(target_shares(np.asarray(of_run), _counts(classes, run, "prediction")))
         except ValueError as error:

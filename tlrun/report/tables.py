@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from tlrun.report.cost import SHARE, Reached, epochs_to_share, steps_to_reference
+from tlrun.report.cost import SHARE, Reached, epochs_to_share, steps_to_reference, unread
 from tlrun.report.groups import REFERENCES, Group, Role, shown
 from tlrun.report.intervals import CONFIDENCE, t_half_width
 from tlrun.report.label_curve import Curve, Needed, label_curves
@@ -62,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """What a report says of one group, or of a reference that is no run."""
+    """What a report says of one group, or of a reference that is no run. unread: why runs have no curve to tell cost by."""
 
     pair: str
     strategy: str
@@ -79,6 +79,7 @@ class Line:
     ceiling: str | None = None
     scratch: str | None = None
     steps_to_scratch: Reached | None = None
+    unread: tuple[str, ...] = ()
     scratch_labels: Needed | None = None
     warnings: int = 0
     is_run: bool = True
@@ -122,7 +123,8 @@ def _line_of(group: Group) -> Line:
         floor=names.get("floor"),
         ceiling=names.get("ceiling"),
         scratch=names.get("scratch"),
-        steps_to_scratch=steps_to_reference(pairs) if pairs else None,
+        steps_to_scratch=steps_to_reference(pairs),
+        unread=tuple(reason for run in group.runs if (reason := unread(run))),
         warnings=sum(bool(run.summary.get("warnings")) for run in group.runs),
     )
 
@@ -183,8 +185,13 @@ def tables(lines: Sequence[Line]) -> list[Table]:
         with_notes(_table(results, lines, _results)),
         *_differences(runs),
         replace(_table("Selection: target test accuracy in %", runs, _selection), section="selection"),
-        with_notes(replace(_table("Cost of a run", runs, _cost), section="cost")),
+        with_notes(replace(_table("Cost of a run", runs, _cost), section="cost", notes=_unread(runs))),
     ]
+
+
+def _unread(lines: Sequence[Line]) -> tuple[str, ...]:
+    """A note on each run whose curve is missing from the figures of cost."""
+    return tuple(f"no epochs and no steps of {line.strategy}: {reason}" for line in lines for reason in line.unread)
 
 
 def _differences(lines: Sequence[Line]) -> list[Table]:
