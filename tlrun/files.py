@@ -62,6 +62,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except FileExistsError as error:  # so the system calls a file where a folder is to be made
+        raise RunError(f"cannot write {path}: {path.parent} is no folder") from error
     except OSError as error:
         raise RunError(f"cannot write {path}: {reason_of(error)}; what was complete is still there") from error
     finally:

@@ -111,6 +111,45 @@ def test_a_table_that_cannot_be_written_exits_with_1(report: Call, finished: Fin
     assert err.startswith("cannot write file/table.csv: ")
 
 
+def test_pictures_that_cannot_be_written_exit_with_1(report: Call, finished: Finished, tmp_path: Path) -> None:
+    finished("source_only")
+    Path("file").touch()
+    code, out, err = report(tmp_path / "runs", "--out", "file")
+    assert (code, err) == (1, "cannot write file/mnist_usps-curves.png: file is no folder\n")
+    assert out.startswith("Results")
+    code, _, err = report(tmp_path / "runs", "--out", "file/below")
+    assert (code, err.splitlines()[0][:46]) == (1, "cannot write file/below/mnist_usps-curves.png:")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_page_that_would_be_a_folder_exits_with_1(report: Call, finished: Finished, tmp_path: Path) -> None:
+    finished("source_only")
+    Path("page").mkdir()
+    code, _, err = report(tmp_path / "runs", "--no-plots", "--html", "page")
+    assert (code, err) == (1, "cannot write page: Is a directory; what was complete is still there\n")
+
+
+@pytest.mark.slow
+def test_pictures_of_an_earlier_report_on_the_pair_do_not_stay(
+    report: Call, finished: Finished, tmp_path: Path
+) -> None:
+    folder = finished("source_only")
+    pictures = Path("pictures")
+    pictures.mkdir()
+    others = {pictures / name for name in ("svhn-curves.png", "mnist_usps-notes.png", "mine.txt")}
+    for path in (*others, pictures / "mnist_usps-curves-2.png", pictures / "mnist_usps-tsne.svg"):
+        path.touch()
+    assert report(tmp_path / "runs", "--out", "pictures")[0] == 0
+    whole = {pictures / f"mnist_usps-{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
+    assert set(pictures.iterdir()) == whole | others
+    folder.confusion("target", "test").unlink()
+    _, _, err = report(tmp_path / "runs", "--out", "pictures")
+    assert "no picture mnist_usps-confusion: cannot read" in err
+    assert {path for path in whole if path.exists()} == {
+        path for path in whole if "confusion" not in path.name and "classes" not in path.name
+    }
+
+
 @pytest.mark.slow
 def test_a_picture_that_cannot_be_drawn_is_told_and_stops_no_other(
     report: Call, finished: Finished, tmp_path: Path

@@ -159,6 +159,70 @@ def test_pictures_are_drawn_once(
     assert drawn == 3 * [tmp_path / "p"] and page.is_file()
 
 
+@pytest.mark.slow
+def test_pictures_that_are_gone_or_of_another_report_are_drawn_again(
+    compared: Path, untrained: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tlrun.report import plots
+    from tlrun.report.pictures import Picture
+
+    drawn = []
+
+    def draw(groups: object, folder: Path, **_: object) -> list[Picture]:
+        drawn.append(folder)
+        picture = Picture("toy_gaussians", "curves", folder / "toy_gaussians-curves")
+        folder.mkdir(exist_ok=True)
+        for path in picture.files:
+            path.write_text("these runs")
+        return [picture, Picture("toy_gaussians", "tsne", folder / "toy_gaussians-tsne", "no data")]
+
+    monkeypatch.setattr(plots, "draw", draw)
+    monkeypatch.chdir(compared)
+    command = [*(each for each in TOY if each != "--no-plots"), "strategy=mmd", "seeds=1", "--out", str(tmp_path / "p")]
+    assert [main(command), main(command)] == [0, 0]
+    assert len(drawn) == 1
+    (tmp_path / "p" / "toy_gaussians-curves.svg").unlink()
+    assert [main(command), main(command)] == [0, 0]
+    assert len(drawn) == 2
+    (tmp_path / "p" / "toy_gaussians-curves.png").write_text("other runs")
+    assert [main(command), main(command)] == [0, 0]
+    assert len(drawn) == 3
+    (summary,) = (compared / "outputs").glob("*-mmd-*/summary.json")
+    before = summary.read_text()
+    summary.write_text(f"{before} ")  # as a run that was done afresh
+    try:
+        assert [main(command), main(command)] == [0, 0]
+    finally:
+        summary.write_text(before)
+    assert len(drawn) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml"])
+def test_a_run_that_has_lost_a_file_is_named_and_the_exit_code_is_1(
+    name: str, compared: Path, untrained: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(compared)
+    (path,) = (compared / "outputs").glob(f"*-mmd-*/{name}")
+    kept = path.rename(compared / name)
+    try:
+        code = main([*TOY, "strategy=mmd", "seeds=1"])
+        out, err = capfd.readouterr()
+        assert main([*TOY, "strategy=mmd", "seeds=1", "--dry-run"]) == 0
+        listed = capfd.readouterr().out
+    finally:
+        kept.rename(path)
+    folder = path.parent.relative_to(compared)
+    assert code == 1
+    assert "\nsource_only " in out and "\nmmd " not in out
+    assert err == (
+        "left out of the comparison, though done; remove the folder, and the same command makes the run again:\n"
+        f"  {folder}: cannot read {folder}/{name}: No such file or directory\n"
+    )
+    assert any(line.startswith("damaged ") and " mmd " in line for line in listed.splitlines())
+    assert listed.endswith("3 of 4 done, 1 damaged: remove their folders to make them again\n")
+
+
 def test_the_page_can_come_without_pictures(compared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(compared)
     page = tmp_path / "page.html"

@@ -34,6 +34,11 @@ class Picture:
     problem: str = ""
 
     @property
+    def files(self) -> list[Path]:
+        """What was written; nothing where there is a problem."""
+        return [] if self.problem else [self.path.with_name(f"{self.path.name}.{kind}") for kind in ("png", "svg")]
+
+    @property
     def section(self) -> Section:
         return KINDS[self.kind][0]
 

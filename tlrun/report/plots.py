@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlrun.config import ConfigError
-from tlrun.files import RunError
+from tlrun.files import RunError, reason_of
 from tlrun.report import style
 from tlrun.report.bars import bars
 from tlrun.report.changed_rows import changed_picture, is_of_images
@@ -21,7 +21,7 @@ from tlrun.report.confusion import confusions
 from tlrun.report.curves import curves
 from tlrun.report.features import tsne_figure
 from tlrun.report.groups import Group
-from tlrun.report.pictures import Picture
+from tlrun.report.pictures import KINDS, Picture
 from tlrun.report.planar import boundaries, is_planar
 from tlrun.report.reliability import reliabilities
 from tlrun.report.samples import samples
@@ -37,8 +37,9 @@ CURVES, BARS, MATRICES, PANELS = 8, 24, 9, 10
 def draw(groups: Sequence[Group], folder: Path, *, with_samples: bool = False) -> list[Picture]:
     """Draws every picture that the groups allow into the folder, as PNG and SVG, and names each on standard error.
 
-    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on. with_samples:
-    rows of each pair's domains too, for which its data are read.
+    A picture that cannot be drawn for a reason outside our code is told there too, and the others go on. Of each pair no
+    other picture stays there from an earlier call. with_samples: rows of each pair's domains too, for which its data are
+    read. Raises RunError where the folder cannot be written.
     """
     drawn: list[Picture] = []
     with style.styled():
@@ -65,7 +66,20 @@ def draw(groups: Sequence[Group], folder: Path, *, with_samples: bool = False) -
                     drawn += _draw(lambda runs=runs: changed_picture(runs), folder, pair, "changed")  # type: ignore[misc]
             if with_samples:
                 drawn += _draw(lambda run=of_pair[0].runs[0]: samples(run), folder, pair, "samples")  # type: ignore[misc]
+            _remove_others(folder, pair, drawn)
     return drawn
+
+
+def _remove_others(folder: Path, pair: str, drawn: Sequence[Picture]) -> None:
+    """Removes pictures of the pair that are not among those drawn: what they show may be of other runs."""
+    name = re.compile(rf"{re.escape(file_name(pair, ''))}({'|'.join(KINDS)})(-\d+)?\.(png|svg)")
+    kept = {path for each in drawn for path in each.files}
+    for path in folder.glob("*"):
+        if name.fullmatch(path.name) and path not in kept:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise RunError(f"cannot remove {path}: {reason_of(error)}") from error
 
 
 def spread(groups: Sequence[Group], most: int) -> list[list[Group]]:
@@ -122,11 +136,11 @@ def _draw(
 ) -> list[Picture]:
     path = folder / file_name(pair, kind, number)
     try:
-        written = style.save(picture(), path)
+        figure = picture()
     except (RunError, ConfigError) as error:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
         reason = problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
         print(f"no picture {path.name}: {reason}", file=sys.stderr)
         return [Picture(pair, kind, path, reason)]
-    print(f"wrote {' and '.join(map(str, written))}", file=sys.stderr)
+    print(f"wrote {' and '.join(map(str, style.save(figure, path)))}", file=sys.stderr)
     return [Picture(pair, kind, path)]

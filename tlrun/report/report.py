@@ -14,8 +14,8 @@ from tlrun.report.pictures import Picture
 
 def report(
     paths: Sequence[Path], wanted: Mapping[str, str], *, plots: Path | None, rules_by_strategy: bool = False
-) -> None:
-    """Reports on all finished runs under `paths`.
+) -> list[Picture]:
+    """Reports on all finished runs under `paths`; returns the pictures.
 
     wanted: format (csv, markdown, latex, json, html) -> file, `-` for standard output, where the tables for people are shown
     otherwise. plots: the folder for the pictures, None for no pictures. rules_by_strategy: the selection rules also for
@@ -44,6 +44,7 @@ def report(
         from tlrun.report.page import page
 
         _give(page(found, pictures), wanted["html"])
+    return pictures
 
 
 def _give(text: str, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 EPILOG = """\
 Runs what is missing of the strategies, the floor (source_only), the ceiling (target_only) and, where target labels are
 granted, scratch; all with the same budget, splits and seeds. Then it shows the tables of `tlrun report` on these runs.
-Given again, the command goes on where it was cut off, or shows the tables once more.
+Given again, the command goes on where it was cut off, or shows the tables once more. A run that is done and has lost a
+file is named, left out, and the exit code is 1.
 
   seeds=5          seeds 0 to 4 (3 without it); seeds=3,4,9 are these; seeds=7, is the one
   labels=1,5,10    every run at each of these grants of target labels a class; else data.target_labels as it is
@@ -62,17 +64,33 @@ def _peeks(members: Sequence[Member]) -> list[str]:
 
 def _compare(comparison: Comparison, arguments: list[str], chosen: argparse.Namespace) -> int:
     """Does what is left to do, then shows what is there."""
-    from tlrun.session import DONE, FAILED
+    from tlrun.session import DONE, FAILED, say
 
     code, left = DONE, [each for each in comparison.members if _is_to_do(each)]
     if left:
         session, code = _run(left, arguments, chosen.config_dir)
         if session:
             return FAILED
-    folders = [each.folder.path for each in comparison.members if each.folder.state() == "done"]
-    if folders:
+    done = {each.folder.path: _damage(each) for each in comparison.members if each.folder.state() == "done"}
+    if folders := [path for path, damage in done.items() if damage is None]:
         _report(folders, out=None if chosen.no_plots else chosen.out, html=chosen.html, again=not left)
-    return code
+    damaged = [f"{path}: {damage}" for path, damage in done.items() if damage is not None]
+    if damaged:
+        say("left out of the comparison, though done; remove the folder, and the same command makes the run again:")
+        say(*(f"  {each}" for each in damaged))
+    return code or (FAILED if damaged else DONE)
+
+
+def _damage(member: Member) -> str | None:
+    """Why a run that is done cannot be compared; None where it can."""
+    from tlrun.files import RunError
+    from tlrun.report.collect import read_run
+
+    try:
+        read_run(member.folder)
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def _is_to_do(member: Member) -> bool:
@@ -97,18 +115,35 @@ def _run(left: Sequence[Member], arguments: list[str], config_dir: str | None) -
 def _report(folders: Sequence[Path], *, out: Path | None, html: str | None, again: bool) -> None:
     """The tables, and pictures and page where they are not there from the last time.
 
-    Drawing takes longer than all else here, so a file beside the pictures names the runs and the page that show them.
+    Drawing takes longer than all else here, so a file beside the pictures has the checksums of what was shown, the runs'
+    summaries, and of what shows it; where any of these has changed since or is gone, all is drawn again.
     """
     from tlrun import files
     from tlrun.report.report import report
 
-    shown = "".join(f"{path}\n" for path in (*sorted(folders), *filter(None, [html])))
+    shown = [*(path / "summary.json" for path in sorted(folders)), *([Path(html)] if html else [])]
     names = None if out is None else out / "compared.txt"
-    drawn = names is not None and again and names.is_file() and names.read_text() == shown
-    drawn = drawn and (html is None or Path(html).is_file())
-    report(folders, {"html": html} if html and not drawn else {}, plots=None if drawn else out)
+    drawn = names is not None and again and _is_drawn(names, shown)
+    pictures = report(folders, {"html": html} if html and not drawn else {}, plots=None if drawn else out)
     if names is not None and not drawn:
-        files.write_bytes(names, shown.encode())
+        files.write_bytes(names, _checksums([*shown, *(path for each in pictures for path in each.files)]).encode())
+
+
+def _is_drawn(names: Path, shown: Sequence[Path]) -> bool:
+    """Whether the file of checksums begins with those of `shown`, goes on with pictures alone, and all are right."""
+    try:
+        text = names.read_text()
+        places = [Path(line.partition("  ")[2]) for line in text.splitlines()]
+        pictures = places[len(shown) :]
+        only = places[: len(shown)] == list(shown) and all(path.suffix in (".png", ".svg") for path in pictures)
+        return only and _checksums(places) == text
+    except (OSError, ValueError):
+        return False
+
+
+def _checksums(places: Sequence[Path]) -> str:
+    """A line a file, as sha256sum has it."""
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}\n" for path in places)
 
 
 def _listed(comparison: Comparison) -> list[str]:
@@ -118,7 +153,7 @@ def _listed(comparison: Comparison) -> list[str]:
     first = comparison.members[0].config
     estimates = Estimates(Path(first.run.root))
     rows = [("", "strategy", "labels", "seed", "expected", "run")]
-    open_runs, seconds, unknown = 0, 0.0, []
+    open_runs, damaged, seconds, unknown = 0, 0, 0.0, []
     for each in (*comparison.source_models, *comparison.members):
         done = each.state == "done" and not each.config.run.fresh
         expected = None if done else estimates.seconds(each.config)
@@ -127,19 +162,24 @@ def _listed(comparison: Comparison) -> list[str]:
         unknown += [each.config.strategy.name] if not done and expected is None else []
         name = each.config.strategy.name if each.job else f"{each.config.strategy.name} (source model)"
         stands = "again" if each.state == "done" and not done else _STANDS[each.state]
+        if done and _damage(each) is not None:
+            damaged += 1
+            stands = "damaged"
         time = "" if expected is None else told(expected)
         rows.append(
             (stands, name, str(each.config.data.target_labels), str(each.config.seed), time, each.folder.path.name)
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, _total(len(rows) - 1, open_runs, seconds, unknown)]
+    return [*lines, _total(len(rows) - 1, open_runs, damaged, seconds, unknown)]
 
 
-def _total(count: int, open_runs: int, seconds: float, unknown: Sequence[str]) -> str:
+def _total(count: int, open_runs: int, damaged: int, seconds: float, unknown: Sequence[str]) -> str:
     from tlrun.evidence.estimate import told
 
-    total = f"{count - open_runs} of {count} done"
+    total = f"{count - open_runs - damaged} of {count} done"
+    if damaged:
+        total += f", {damaged} damaged: remove their folders to make them again"
     if not open_runs:
         return total
     names = ", ".join(dict.fromkeys(unknown))

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         report(chosen.paths, wanted, plots=None if chosen.no_plots else chosen.out, rules_by_strategy=chosen.rules)
-    except files.RunError as error:  # a table cannot be written
+    except files.RunError as error:  # a table or a picture cannot be written
         print(error, file=sys.stderr)
         return 1
     return 0
