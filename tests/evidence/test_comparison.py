@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tlrun.compose.plan import Request, settings
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.evidence.comparison import Comparison, plan_comparison, read_asked
 
@@ -172,3 +174,67 @@ def test_what_composing_finds_is_told_once_for_all_runs() -> None:
     assert key == "engine.epochz=3: unknown key; did you mean engine.epochs?"
     assert strategy.startswith("strategy=dan: no such strategy; did you mean dann?")
     assert labels.startswith("data.target_labels: must be none, all or a whole number of at least 1, got 'few'")
+
+
+def weighted(folder: Path) -> str:
+    """A folder with an experiment that chooses mmd and sets its weight and what it matches."""
+    (folder / "mine" / "experiment").mkdir(parents=True)
+    (folder / "mine" / "experiment" / "weighted.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n  - override /data: toy_gaussians\n  - override /model: mlp\n  - override /strategy: mmd\n  - _self_\n"
+        "strategy:\n  weight: 7.0\n  match: [features, logits]\nengine:\n  epochs: 3\n"
+    )
+    return str(folder / "mine")
+
+
+def test_an_experiment_gives_all_its_budget_and_its_strategy_alone_what_is_the_strategys(folder: Path) -> None:
+    found = plan_comparison(
+        read_asked(("strategy=mmd,dann", "experiment=weighted", *TOY[2:], "seeds=1"), config_dir=weighted(folder))
+    )
+    alone = planned(*TOY, "strategy=dann", "seeds=1", "engine.epochs=3")
+    assert counted(found) == {"source_only": 1, "scratch": 1, "mmd": 1, "dann": 1, "target_only": 1}
+    assert [budget(each.config) for each in found.members] == [budget(found.members[0].config)] * 5
+    strategies = {each.config.strategy.name: each.config.strategy for each in found.members}
+    assert (strategies["mmd"].weight, strategies["mmd"].match) == (7.0, ("features", "logits"))  # type: ignore[attr-defined]
+    assert {each.folder.path for each in alone.members} < {each.folder.path for each in found.members}
+    assert found.notes == (
+        "experiment=weighted: of its settings strategy.weight, strategy.match goes to mmd alone",
+    )  # fmt: skip
+    (dann,) = [each.job for each in found.members if each.config.strategy.name == "dann"]
+    assert dann is not None
+    again = settings(Request(dann.overrides, config_dir=str(folder / "mine")))  # as the run's command has it
+    assert name_choices(again).strategy == strategies["dann"]
+
+
+@pytest.mark.slow
+def test_the_settings_of_an_experiments_strategy_do_not_hinder_what_is_added(folder: Path) -> None:
+    found = plan_comparison(
+        read_asked(("strategy=mmd", "experiment=weighted", *TOY[2:], "seeds=1"), config_dir=weighted(folder))
+    )
+    assert counted(found) == {"source_only": 1, "scratch": 1, "mmd": 1, "target_only": 1}
+    assert found.notes == ()
+
+
+@pytest.mark.slow
+def test_a_setting_reaches_the_strategies_that_have_its_key_and_the_others_are_named() -> None:
+    found = planned(*TOY, "strategy=fine_tune,mmd,dann", "strategy.weight=3", "strategy.train=all", "seeds=1")
+    weights = {each.config.strategy.name: getattr(each.config.strategy, "weight", None) for each in found.members}
+    assert weights == {
+        "source_only": None,
+        "scratch": None,
+        "fine_tune": None,
+        "mmd": 3,
+        "dann": 3,
+        "target_only": None,
+    }
+    assert found.notes == ("strategy.weight=3: goes to mmd, dann; there is no such key in fine_tune",)
+    assert [each.config.strategy.name for each in found.members if each.role is None] == ["fine_tune", "mmd", "dann"]
+
+
+@pytest.mark.slow
+def test_a_setting_that_no_strategy_has_is_an_error_for_each() -> None:
+    with pytest.raises(ConfigError) as error:
+        planned(*TOY, "strategy=fine_tune,mmd", "strategy.wrong=3", "seeds=1")
+    assert [each.partition(" (")[0] for each in error.value.problems] == [
+        f"strategy.wrong=3: unknown key with strategy={name}" for name in ("fine_tune", "mmd")
+    ]

@@ -109,11 +109,12 @@ def unknowable_keys(override: Override, settings: Mapping[str, Any], choices: Ma
     if override.is_hydra_override():
         return []
     keys = [package_of(bare_key(override)), *map(package_of, places_of(override.key_or_group, choices))]
-    found = [key for key in keys if _holds(settings, key)]
+    found = [key for key in keys if holds(settings, key)]
     return found or [""]
 
 
-def _holds(settings: Any, key: str) -> bool:
+def holds(settings: Any, key: str) -> bool:
+    """Whether nested settings have a dotted key."""
     for part in key.split("."):
         if not isinstance(settings, Mapping) or part not in settings:
             return False

@@ -7,7 +7,7 @@ how each of them stands. Loads no torch, but where only that can name device and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,11 +16,15 @@ from tlrun.compose.override_text import readable
 from tlrun.compose.plan import Job, Request, job_names, located, plan
 from tlrun.compose.resolve import for_machine, name_choices, pretrain_config
 from tlrun.config import ConfigError, ExperimentConfig, FileDomainSettings
+from tlrun.evidence.own_settings import share_out
 from tlrun.report.groups import REFERENCES, Role
 from tlrun.run import RunFolder, State
 
 SEEDS = 3
 """So many where the command does not say: the fewest that tell something of their spread."""
+
+Requests = dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]]
+"""Sweeps: strategies by their overrides and grants."""
 
 _ORDER: tuple[Role | None, ...] = ("floor", "scratch", None, "ceiling")
 
@@ -30,7 +34,7 @@ class Asked:
     """What a command line wants compared.
 
     labels: the grants `data.target_labels`, empty where the command names none or one among its settings. own: settings
-    of the strategies asked for (`strategy.KEY`), which what is added to them does not share; common: all others.
+    of the strategies asked for (`strategy.KEY`), each for those that have the key; common: all others.
     """
 
     strategies: tuple[str, ...]
@@ -65,11 +69,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs, each once, seed after seed; source models that are still to be made; and what cannot be, and why."""
+    """All runs, each once, seed after seed; source models that are still to be made; and what cannot be, and why.
+
+    notes: settings of a strategy that do not reach every strategy asked for, a line each.
+    """
 
     members: tuple[Member, ...]
     source_models: tuple[Member, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def read_asked(overrides: Sequence[str], *, config_dir: str | None) -> Asked:
@@ -112,20 +120,26 @@ def read_asked(overrides: Sequence[str], *, config_dir: str | None) -> Asked:
 
 def plan_comparison(asked: Asked) -> Comparison:
     """Composes, types and cross-checks every run, and looks up how it stands. Raises ConfigError with all problems."""
-    jobs = list(_planned(asked, asked.strategies, (*asked.common, *asked.own), asked.labels))
+    shared = share_out(
+        asked.strategies,
+        [name for name in REFERENCES.values() if name not in asked.strategies],
+        common=asked.common,
+        own=asked.own,
+        config_dir=asked.config_dir,
+    )
+    wanted: Requests = {}
+    for name in asked.strategies:
+        overrides = (*asked.common, *shared.resets.get(name, ()), *shared.own[name])
+        wanted.setdefault((overrides, asked.labels), []).append(name)
+    jobs = _all_planned(asked, wanted)
+    if len(wanted) > 1:
+        jobs.sort(key=lambda job: asked.strategies.index(_strategy(job)))
     brackets, left_out = _brackets(jobs[0].settings)
-    problems: list[str] = []
-    for (overrides, labels), names in _requests(asked, brackets, [job.settings for job in jobs]).items():
-        try:
-            jobs += _planned(asked, names, overrides, labels)
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(dict.fromkeys(problems))
+    jobs += _all_planned(asked, _requests(asked, brackets, [job.settings for job in jobs], shared.resets))
     members = _members(jobs)
     seeds = {seed: number for number, seed in enumerate(asked.seeds)}
     members.sort(key=lambda each: (seeds[each.config.seed], _ORDER.index(each.role)))
-    return Comparison(tuple(members), tuple(_source_models(members)), tuple(left_out))
+    return Comparison(tuple(members), tuple(_source_models(members)), tuple(left_out), shared.notes)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -152,6 +166,25 @@ def _sweeps(text: str) -> str | None:
     if text.startswith("data.target_labels="):
         return f"{text}: write labels={text.partition('=')[2]}"
     return f"{text}: compare varies strategy, seeds and labels alone; for more: tlrun -m ..., then tlrun report"
+
+
+def _all_planned(asked: Asked, requests: Requests) -> list[Job]:
+    """The jobs of several sweeps. Raises ConfigError with the problems of all."""
+    jobs: list[Job] = []
+    problems: list[str] = []
+    for (overrides, labels), names in requests.items():
+        try:
+            jobs += _planned(asked, names, overrides, labels)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    return jobs
+
+
+def _strategy(job: Job) -> str:
+    """The strategy as the sweep chose it."""
+    return next(text for text in reversed(job.overrides) if text.startswith("strategy=")).partition("=")[2]
 
 
 def _planned(asked: Asked, names: Iterable[str], overrides: Iterable[str], labels: Sequence[str]) -> Sequence[Job]:
@@ -188,23 +221,27 @@ def _has_labels(settings: ExperimentConfig) -> bool:
 
 
 def _requests(
-    asked: Asked, brackets: Sequence[Role], settings: Sequence[ExperimentConfig]
-) -> dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]]:
-    """The sweeps that what is added needs: strategies by their overrides and grants.
+    asked: Asked,
+    brackets: Sequence[Role],
+    settings: Sequence[ExperimentConfig],
+    resets: Mapping[str, tuple[str, ...]],
+) -> Requests:
+    """The sweeps that what is added needs. resets: of each strategy, as `OwnSettings` has them.
 
     Floor and ceiling do not read a grant, so one of a label curve does; `scratch` needs one. Weights that a strategy
     cannot start from are not passed on: `scratch` is from random ones, floor and ceiling are no second stage.
     """
     grants = tuple(dict.fromkeys(str(each.data.target_labels) for each in settings))
     granted = tuple(each for each in grants if each != "none")
-    found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    found: Requests = {}
     for role in brackets:
-        common = tuple(text for text in asked.common if text != "model.weights=source")
-        found.setdefault((common, asked.labels[:1]), []).append(REFERENCES[role])
+        common = [text for text in asked.common if text != "model.weights=source"]
+        overrides = (*common, *resets.get(REFERENCES[role], ()))
+        found.setdefault((overrides, asked.labels[:1]), []).append(REFERENCES[role])
     if granted:
-        common = tuple(text for text in asked.common if not text.startswith(("model.weights=", "model.head=")))
-        labels = granted if asked.labels else ()
-        found.setdefault((common, labels), []).append(REFERENCES["scratch"])
+        common = [text for text in asked.common if not text.startswith(("model.weights=", "model.head="))]
+        overrides = (*common, *resets.get(REFERENCES["scratch"], ()))
+        found.setdefault((overrides, granted if asked.labels else ()), []).append(REFERENCES["scratch"])
     return found
 
 

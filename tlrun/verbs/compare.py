@@ -21,7 +21,8 @@ file is named, left out, and the exit code is 1.
 
   seeds=5          seeds 0 to 4 (3 without it); seeds=3,4,9 are these; seeds=7, is the one
   labels=1,5,10    every run at each of these grants of target labels a class; else data.target_labels as it is
-  strategy.KEY=... goes to the strategies named, not to what is added to them; every other setting to all runs
+  strategy.KEY=... goes to those of the strategies named that have it, not to what is added to them
+  experiment=NAME  gives all runs its settings, but those of its strategy to that strategy alone
 
   tlrun compare strategy=dann,mmd data=mnist_usps engine.epochs=6 --dry-run
   tlrun compare strategy=fine_tune,dann data=mnist_usps labels=1,5,10 seeds=5 --html compared.html
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     from tlrun.evidence.comparison import plan_comparison, read_asked
 
     comparison = plan_comparison(read_asked(overrides, config_dir=chosen.config_dir))
-    for line in (*comparison.left_out, *_peeks(comparison.members)):
+    for line in (*comparison.left_out, *comparison.notes, *_peeks(comparison.members)):
         print(line)
     if chosen.dry_run:
         print("\n".join(_listed(comparison)))
