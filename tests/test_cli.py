@@ -201,6 +201,43 @@ def test_an_interrupted_sweep_stops_there_and_says_how_to_go_on(
     assert err.endswith("interrupted; to go on, give the same command again: tlrun -m seed=0,1\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("seed=1", "run.fresh=true"), ["tlrun seed=1"]),
+        (("++run.fresh=True", "seed=1"), ["tlrun seed=1"]),
+        (("run.fresh=false", "seed=1"), ["tlrun run.fresh=false seed=1"]),
+        (("--config-dir=mine", "--config-name=anew"), ["tlrun --config-dir=mine --config-name=anew run.fresh=false"]),
+        (
+            ("-m", "seed=0,1", "run.fresh=true"),
+            [
+                "tlrun -m seed=0,1",
+                "runs that were done before and that it had not come to are then found done as they are",
+            ],
+        ),
+    ],
+)
+def test_what_is_advised_after_an_interruption_does_not_start_over(
+    tlrun: Callable[..., tuple[int, str, str]],
+    runs: SimpleNamespace,
+    folder: Path,
+    arguments: tuple[str, ...],
+    told: list[str],
+) -> None:
+    def act(config: ExperimentConfig) -> None:
+        raise KeyboardInterrupt
+
+    (folder / "mine").mkdir()
+    (folder / "mine" / "anew.yaml").write_text("defaults: [train, _self_]\nrun: {fresh: true}\n")
+    runs.act = act
+    code, _, err = tlrun(*arguments)
+    assert code == 1
+    same = "run.fresh=false" in arguments
+    way = "give the same command again" if same else "without the fresh start that would begin again"
+    (at,) = [number for number, line in enumerate(err.splitlines()) if line.startswith("interrupted")]
+    assert err.splitlines()[at:] == [f"interrupted; to go on, {way}: {told[0]}", *told[1:]]
+
+
 @pytest.mark.slow
 def test_a_failure_in_a_launchers_process_is_raised_to_it(
     tlrun: Callable[..., tuple[int, str, str]], runs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch

@@ -113,7 +113,7 @@ class Session:
     """The jobs of one command: runs them under Hydra, remembers what came of each, and tells it at the end."""
 
     def __init__(self, arguments: Sequence[str], plan: Plan, *, origin: Sequence[str]) -> None:
-        self.command = shlex.join(["tlrun", *arguments])
+        self.arguments = tuple(arguments)
         self.plan = plan
         self.origin = origin  # the options that say where settings come from: part of every job's own command
         self.results: list[Result] = []
@@ -130,9 +130,22 @@ class Session:
                 under_hydra(arguments, self.job)
         except KeyboardInterrupt:
             self.ended_early = True
-            say(f"interrupted; to go on, give the same command again: {self.command}")
+            say(*self._way_on())
         except SystemExit:  # the launcher or a callback failed, and Hydra has said how
             self.ended_early = True
+
+    def _way_on(self) -> list[str]:
+        """What to do after an interruption: the same command, but for a fresh start, which would throw away what it has done."""
+        kept = [each for each in self.arguments if each.partition("=")[0].lstrip("+") != "run.fresh"]
+        asked = len(kept) < len(self.arguments)
+        here = [job.settings.run.fresh for job in self.plan.here]
+        if not (any(here) if here else asked):
+            return [f"interrupted; to go on, give the same command again: {_command(self.arguments)}"]
+        kept += [] if asked else ["run.fresh=false"]  # a primary config of the user asks for it
+        lines = [f"interrupted; to go on, without the fresh start that would begin again: {_command(kept)}"]
+        if self.plan.multirun:
+            lines.append("runs that were done before and that it had not come to are then found done as they are")
+        return lines
 
     def job(self, config: DictConfig) -> float | None:
         """What Hydra calls for each job: returns its selection score, None where there is none, and raises nothing.
@@ -172,6 +185,10 @@ class Session:
         if self.ended_early:
             return FAILED
         return min((result.code for result in failures), default=DONE)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return shlex.join(["tlrun", *arguments])
 
 
 Attempted = tuple["Outcome | None", int, str]
