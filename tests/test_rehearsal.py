@@ -105,5 +105,4 @@ def test_a_source_model_is_looked_at_before_it_is_there() -> None:
 def test_a_run_that_cannot_be_is_refused_before_its_source_model_is_trained(folder: Path) -> None:
     code = cli.main([*TOY, "strategy=progressive", "engine.epochs=2", "pretrain.engine.epochs=1"])
     assert code == 2
-    (run,) = (folder / "outputs").iterdir()
-    assert "-progressive-" in run.name
+    assert list(folder.iterdir()) == []

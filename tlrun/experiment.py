@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,23 +52,22 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
     """Trains what the config describes, goes on where an earlier start was cut off, or finds it done.
 
     wait: whether to wait for another process that has the folder. Raises ConfigError for what the user can mend,
-    RunError for what stopped the run, KeyboardInterrupt after a signal; the folder's status says which it was.
+    RunError for what stopped the run, KeyboardInterrupt after a signal; the folder's status says which it was. A run that
+    is refused before its first step leaves no folder, or the one there was as it was.
     """
     config, device = name_machine(name_choices(config))
     folder = RunFolder.of(config)
     with folder.lock(wait=wait):
-        if config.run.fresh:
-            folder.clear()
-        if folder.state() == "done":
+        if not config.run.fresh and folder.state() == "done":
             _check_unchanged(config, folder)
             if config.run.plots and not folder.plots.is_dir():  # asked for only now
                 _draw(folder)
             complete_logs(config, folder)
             return _outcome(config, folder, "already done")
-        with folder.logging(), _status(folder):
+        with folder.opening(fresh=config.run.fresh) as ready, folder.logging(), _status(folder):
             folder.write_config(config)
             folder.write_command(command)
-            _train(config, folder, device, command)
+            _train(config, folder, device, command, ready)
     gc.collect()  # engine and checkpoints refer to each other; in a sweep the next run needs the memory of the arrays
     return _outcome(config, folder, "done")
 
@@ -86,7 +85,9 @@ def _check_unchanged(config: ExperimentConfig, folder: RunFolder) -> None:
             )
 
 
-def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str) -> None:
+def _train(
+    config: ExperimentConfig, folder: RunFolder, device: torch.device, command: str, ready: Callable[[], None]
+) -> None:
     pair = load_pair(config.data, seed=config.seed, device=device)
     if config.model.weights == "source":  # what does not fit is told before a source model is trained
         check_augmentation(config.augment, pair)
@@ -96,6 +97,7 @@ def _train(config: ExperimentConfig, folder: RunFolder, device: torch.device, co
     seed_everything(config.seed)
     engine = build_engine(config, pair, folder, device, source=source.folder if source else None)
     threads = torch.get_num_threads()
+    ready()
     # First of all, so that a run which other data or weights would change is refused with its files as they were.
     engine.checkpoints.resume()
     folder.write_data_card(run_card(config, pair.card))

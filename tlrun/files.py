@@ -306,7 +306,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock file at path, whose folder must be there; its text is `<pid> <host>` while it is held.
+    """Hold the lock file at path, whose folder is made where needed; its text is `<pid> <host>` while it is held.
 
     When another process holds it, raises RunError or, with wait, says so once in the log and waits. The system frees
     the lock when this process ends, however it ends; children made by fork do not keep it.
@@ -360,6 +360,7 @@ def _close_held() -> None:
 def _acquire(path: Path, wait: bool) -> int:
     """The number of an open file that has the lock."""
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)  # it may go with the lock that we wait for
         with ExitStack() as stack:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             stack.callback(os.close, file)

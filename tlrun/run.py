@@ -12,8 +12,8 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from omegaconf import OmegaConf
 
 from tlrun import files
-from tlrun.config import ExperimentConfig
+from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.environment import environment as environment
 from tlrun.files import RunError as RunError
 from tlrun.files import load_checkpoint as load_checkpoint
@@ -116,6 +116,11 @@ class RunFolder:
         """The folder of this run, under `run.root`."""
         return cls(Path(config.run.root) / run_name(config))
 
+    @property
+    def opened(self) -> tuple[Path, ...]:
+        """What a run writes before it is ready for its first step."""
+        return self.status, self.config, self.command, self.log
+
     def confusion(self, domain: str, split: str) -> Path:
         return self.path / f"confusion_{domain}_{split}.csv"
 
@@ -123,26 +128,59 @@ class RunFolder:
     def lock(self, *, wait: bool) -> Iterator[Self]:
         """Make the folder, keep other processes out of it, and clear away what interrupted writes left.
 
-        Raises RunError when another process holds it; with wait, waits for that one instead and logs so.
+        Raises RunError when another process holds it; with wait, waits for that one instead and logs so. Where a
+        ConfigError leaves nothing in a folder that was made here, the folder goes again.
         """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make the run folder {self.path}: {files.reason_of(error)}") from error
         with files.locked(self.lock_file, wait=wait):
             files.remove_temporaries(self.path)
-            yield self
+            try:
+                yield self
+            except ConfigError:
+                if made and list(self.path.iterdir()) == [self.lock_file]:
+                    self.lock_file.unlink()
+                    with suppress(OSError):  # another run is in one of them by now
+                        for path in made:
+                            path.rmdir()
+                raise
 
-    def clear(self) -> None:
-        """Remove all that a run wrote, for a fresh start; files that are not ours stay."""
+    @contextmanager
+    def opening(self, *, fresh: bool) -> Iterator[Callable[[], None]]:
+        """Until a run is ready for its first step, which it tells by the call of what this yields.
+
+        A ConfigError before then puts back the files of `opened`, which are all that a run may write by then. fresh: they
+        are removed first, and with that call all else that an earlier start wrote.
+        """
+        before = {path: files.read_bytes(path) if path.exists() else None for path in self.opened}
+        for path in self.opened if fresh else ():
+            _remove(path)
+        is_ready = False
+
+        def ready() -> None:
+            nonlocal is_ready
+            is_ready = True
+            if fresh:
+                self.clear(keep=self.opened)
+
+        try:
+            yield ready
+        except ConfigError:
+            if not is_ready:
+                for path, content in before.items():
+                    path.unlink(missing_ok=True) if content is None else files.write_bytes(path, content)
+            raise
+
+    def clear(self, *, keep: Collection[Path] = ()) -> None:
+        """Remove all that a run wrote, but for what to keep; files that are not ours stay."""
         declared = [path for path in self.path.rglob("*") if path.is_file() and is_declared(path, self.path)]
         # The status goes first: without it, no half-cleared folder passes for a finished run.
         for path in sorted(declared, key=lambda path: path != self.status):
-            if path != self.lock_file:
-                try:
-                    path.unlink()
-                except OSError as error:
-                    raise RunError(f"cannot remove {path}: {files.reason_of(error)}") from error
+            if path != self.lock_file and path not in keep:
+                _remove(path)
 
     def logging(self) -> AbstractContextManager[None]:
         """While it is open, what `tlrun` logs is appended to log.txt too."""
@@ -269,3 +307,10 @@ class RunFolder:
 
     def read_predictions(self) -> pandas.DataFrame:
         return files.read_table(self.predictions)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot remove {path}: {files.reason_of(error)}") from error

@@ -485,3 +485,82 @@ def test_rule_that_reads_too_few_rows_is_refused_before_the_first_step(
     with pytest.raises(ConfigError) as error:
         train(*SETTINGS, *settings)
     assert error.value.problems == [f"{said}; name another rule"]
+
+
+# -- refused for its settings ------------------------------------------------------------------------------------------
+
+
+def everything(root: Path) -> dict[str, bytes]:
+    """The bytes of all that lies there, but for the text of locks that nobody holds."""
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in root.rglob("*") if path.name != "lock"}
+
+
+PHASES = (*TOY, "strategy=dann", "strategy.finetune_share=0.3", "data.target_labels=5", "engine.epochs=1")
+
+
+@pytest.mark.parametrize("more", [(), ("run.fresh=true",)])
+def test_a_run_refused_for_its_settings_leaves_no_folder(train: Train, tmp_path: Path, more: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^engine\.epochs: must be at least 2"):
+        train(*PHASES, *more)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_refused_run_leaves_what_lies_beside_it(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "notes.txt").touch()
+    with pytest.raises(ConfigError):
+        train(*PHASES)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("more", [(), ("run.fresh=true",)])
+@pytest.mark.parametrize("state", ["done", "interrupted", "failed"])
+def test_a_run_refused_for_its_settings_stays_as_it_was(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: Any, more: tuple[str, ...]
+) -> None:
+    folder = train(*SETTINGS)
+    folder.write_status(state, "because")
+    before = everything(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConfigError("model.weights: no such file")
+
+    monkeypatch.setattr(experiment, "load_weights", refuse)
+    if state == "done" and not more:
+        train(*SETTINGS)
+    else:
+        with pytest.raises(ConfigError):
+            train(*SETTINGS, *more)
+    assert everything(tmp_path) == before
+
+
+def test_a_setting_refused_after_the_first_step_is_the_runs_status(
+    train: Train, described: Describe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin_phase(self: Strategy, *_: object) -> None:
+        raise ConfigError("strategy: not like this")
+
+    monkeypatch.setattr(Strategy, "begin_phase", begin_phase)
+    with pytest.raises(ConfigError):
+        train(*SETTINGS)
+    status = RunFolder.of(name_choices(described(*SETTINGS))).read_status()
+    assert (status["state"], status["reason"]) == ("failed", "strategy: not like this")
+
+
+def test_a_source_model_stays_where_what_starts_from_it_is_refused(
+    train: Train, described: Describe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = experiment.load_weights
+
+    def refuse(model: Any, config: Any, **more: Any) -> Any:
+        if config.weights == "source":
+            raise ConfigError("model.head: not that one")
+        return load(model, config, **more)
+
+    monkeypatch.setattr(experiment, "load_weights", refuse)
+    settings = (*TOY, "strategy=fine_tune")
+    with pytest.raises(ConfigError):
+        train(*settings)
+    config = described(*settings)
+    assert RunFolder.of(pretrain_config(config)).state() == "done"
+    assert not RunFolder.of(name_choices(config)).path.exists()
