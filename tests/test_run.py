@@ -214,25 +214,26 @@ def test_what_names_the_logs_is_read_as_it_was_written_and_empty_where_there_are
     assert folder.read_loggers() == known
 
 
-def test_clearing_removes_the_status_first_and_keeps_what_is_not_ours(
+def test_a_fresh_start_takes_the_status_first_and_keeps_what_is_not_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    removed = []
-    unlink = Path.unlink
+    taken = []
+    rename = Path.rename
 
-    def watched(path: Path, missing_ok: bool = False) -> None:
-        removed.append(path)
-        unlink(path, missing_ok)
+    def watched(path: Path, to: Path) -> Path:
+        taken.append(path)
+        return rename(path, to)
 
     with folder.lock(wait=False):
         write_everything(folder)
         (folder.path / "notes.txt").touch()
-        monkeypatch.setattr(Path, "unlink", watched)
-        folder.clear()
-    assert removed[0] == folder.status
-    assert sorted(path.name for path in folder.path.rglob("*") if path.is_file()) == ["lock", "notes.txt"]
-    assert folder.state() == "new"
+        monkeypatch.setattr(Path, "rename", watched)
+        with folder.opening(fresh=True) as ready:
+            assert taken[0] == folder.status and folder.state() == "new"
+            ready()
+            left = sorted(path.name for path in folder.path.rglob("*") if path.is_file())
+            assert left == ["lock", "notes.txt"]
 
 
 def test_config_is_read_as_it_was_written(tmp_path: Path) -> None:

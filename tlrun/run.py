@@ -12,7 +12,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -152,35 +152,51 @@ class RunFolder:
     def opening(self, *, fresh: bool) -> Iterator[Callable[[], None]]:
         """Until a run is ready for its first step, which it tells by the call of what this yields.
 
-        A ConfigError before then puts back the files of `opened`, which are all that a run may write by then. fresh: they
-        are removed first, and with that call all else that an earlier start wrote.
+        A ConfigError before then puts back the files of `opened`, which are all that a run may write by then. fresh: all
+        that an earlier start wrote is set aside until then under names that the next holder of the lock clears away, so
+        that a start which is cut off here is still a fresh one; such a ConfigError puts it back.
         """
-        before = {path: files.read_bytes(path) if path.exists() else None for path in self.opened}
-        for path in self.opened if fresh else ():
-            _remove(path)
+        before = {path: files.read_bytes(path) if path.exists() else None for path in self.opened if not fresh}
+        aside = self._set_aside() if fresh else {}
         is_ready = False
+
+        def drop() -> None:
+            while aside:
+                _remove(aside.popitem()[1])
 
         def ready() -> None:
             nonlocal is_ready
             is_ready = True
-            if fresh:
-                self.clear(keep=self.opened)
+            drop()
 
         try:
             yield ready
         except ConfigError:
             if not is_ready:
+                for path in self.opened if fresh else ():
+                    _remove(path)
+                while aside:
+                    path, kept = aside.popitem()
+                    kept.rename(path)
                 for path, content in before.items():
                     path.unlink(missing_ok=True) if content is None else files.write_bytes(path, content)
             raise
+        finally:
+            drop()
 
-    def clear(self, *, keep: Collection[Path] = ()) -> None:
-        """Remove all that a run wrote, but for what to keep; files that are not ours stay."""
+    def _set_aside(self) -> dict[Path, Path]:
+        """Renames all that a run wrote; the old name of each file and its new one. Files that are not ours stay."""
         declared = [path for path in self.path.rglob("*") if path.is_file() and is_declared(path, self.path)]
+        aside = {}
         # The status goes first: without it, no half-cleared folder passes for a finished run.
         for path in sorted(declared, key=lambda path: path != self.status):
-            if path != self.lock_file and path not in keep:
-                _remove(path)
+            if path != self.lock_file:
+                aside[path] = path.with_name(f".{path.name}.before.{os.getpid()}.tmp")
+                try:
+                    path.rename(aside[path])
+                except OSError as error:
+                    raise RunError(f"cannot remove {path}: {files.reason_of(error)}") from error
+        return aside
 
     def logging(self) -> AbstractContextManager[None]:
         """While it is open, what `tlrun` logs is appended to log.txt too."""

@@ -351,7 +351,7 @@ def test_file_in_the_place_of_the_checkpoints_stops_the_run(described: Describe,
     checkpoints.write_text("in the way")
     with pytest.raises(RunError) as error:
         train(*SETTINGS)
-    assert str(error.value) == f"cannot write {folder.last}: File exists; what was complete is still there"
+    assert str(error.value) == f"cannot write {folder.last}: {checkpoints} is no folder"
     assert folder.read_status()["state"] == "failed"
     checkpoints.unlink()
     assert train(*SETTINGS).read_status()["state"] == "done"
@@ -532,6 +532,32 @@ def test_a_run_refused_for_its_settings_stays_as_it_was(
         with pytest.raises(ConfigError):
             train(*SETTINGS, *more)
     assert everything(tmp_path) == before
+
+
+def test_a_fresh_start_that_is_cut_off_takes_up_nothing_of_the_earlier_run(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train(*SETTINGS)
+    was = folder.last.stat().st_ino
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "load_pair", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(*SETTINGS, "run.fresh=true")
+    assert folder.state() == "interrupted" and not folder.last.exists() and not folder.summary.exists()
+    train(*SETTINGS)
+    assert "resumed" not in folder.log.read_text() and folder.last.stat().st_ino != was
+
+    with folder.lock(wait=False):
+        opening = folder.opening(fresh=True)  # and the process is killed here
+        opening.__enter__()
+        assert any(folder.path.rglob("*.tmp"))
+    with folder.lock(wait=False):
+        assert folder.state() == "new"
+        assert [path.name for path in folder.path.rglob("*") if path.is_file()] == ["lock"]
 
 
 def test_a_setting_refused_after_the_first_step_is_the_runs_status(
