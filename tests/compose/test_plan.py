@@ -301,4 +301,5 @@ def test_an_unfinished_list_is_told_rather_than_taken_for_text() -> None:
 def test_jobs_are_named_by_what_tells_them_apart() -> None:
     assert job_names([["a=1", "b=2"], ["a=1", "b=3"]]) == ["b=2", "b=3"]
     assert job_names([["a=1", "b='>3'"]]) == ["a=1 b=>3"]
+    assert job_names([["a=1", "b=2"], ["a=1", "b=2"]]) == ["a=1 b=2", "a=1 b=2"]
     assert job_names([]) == []

@@ -214,6 +214,14 @@ def test_a_file_of_published_weights_needs_weights_imagenet(make, settings):
         zoo.load_weights(make("resnet18"), settings("resnet18", weights="random", weights_file="x.pth"), classes=("a",))
 
 
+@pytest.mark.parametrize("name", ["torchvision", "timm"])
+def test_a_network_that_is_not_named_is_told_as_missing(config, name):
+    with pytest.raises(ConfigError) as error:
+        config("data=mnist_mnistm", f"model={name}")
+    (problem,) = error.value.problems
+    assert problem.startswith("model.arch: must be given, such as ") and problem.endswith(" names them all")
+
+
 def test_an_unknown_network_is_named_with_near_ones(make):
     with pytest.raises(ConfigError, match="torchvision has no classification model 'resnet19'; did you mean resnet1"):
         make("torchvision", arch="resnet19")

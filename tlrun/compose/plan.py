@@ -119,9 +119,10 @@ def _values(request: Request, planned: Plan) -> dict[str, Any]:
 
 
 def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """What tells each job of a sweep from the others: the overrides that not all of them have."""
+    """What tells each job of a sweep from the others: the overrides that not all of them have; all, where none does."""
     shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
-    return [" ".join(as_typed(override) for override in job if override not in shared) for job in jobs]
+    own = [[override for override in job if override not in shared] or job for job in jobs]
+    return [" ".join(map(as_typed, overrides)) for overrides in own]
 
 
 def located(found: Mapping[str, Sequence[str]], jobs: int) -> list[str]:

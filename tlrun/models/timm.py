@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from tlrun.config import ConfigError, InputSpec, ModelSettings
+from tlrun.config.error_text import MISSING
 from tlrun.models.library import (
     fetch_from_hub,
     hub_cache,
@@ -49,6 +50,11 @@ class Timm(Backbone):
             from tlrun.models import timm
 
             return timm.input_spec(self.arch)
+
+        def problems(self) -> list[str]:
+            if self.arch != MISSING:
+                return []
+            return ["arch: must be given, such as convnext_tiny.fb_in22k; timm.list_models() names them all"]
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         shape = image_shape(shape, model=config.arch, channels=config.image_channels)

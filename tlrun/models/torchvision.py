@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from tlrun.config import ConfigError, InputSpec, ModelSettings
-from tlrun.config.error_text import unknown
+from tlrun.config.error_text import MISSING, unknown
 from tlrun.models.library import (
     fetch_from_hub,
     hub_cache,
@@ -51,6 +51,13 @@ class Torchvision(Backbone):
             from tlrun.models import torchvision
 
             return torchvision.input_spec(self.arch)
+
+        def problems(self) -> list[str]:
+            if self.arch != MISSING:
+                return []
+            return [
+                "arch: must be given, such as swin_t; torchvision.models.list_models(module=torchvision.models) names them all"
+            ]
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         shape = image_shape(shape, model=config.arch, channels=config.image_channels)
