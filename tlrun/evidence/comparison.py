@@ -23,6 +23,9 @@ from tlrun.run import RunFolder, State
 SEEDS = 3
 """So many where the command does not say: the fewest that tell something of their spread."""
 
+MOST_SEEDS = 200
+"""More are refused: a run takes some 0.05 s to compose before anything is shown, and a comparison has several a seed."""
+
 Requests = dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]]
 """Sweeps: strategies by their overrides and grants."""
 
@@ -108,11 +111,11 @@ def read_asked(overrides: Sequence[str], *, config_dir: str | None) -> Asked:
                  if not re.fullmatch(r"[\w./-]+", name)]  # fmt: skip
     if "labels" in given and not _names(given["labels"]):
         problems.append("labels: must be none, all, or numbers per class with commas between, such as labels=1,5,10")
-    seeds = _seeds(given.get("seeds", str(SEEDS)))
-    if not seeds:
-        problems.append(
-            f"seeds: must be how many (above 0), or a list of whole numbers such as 3,4,9, got {given['seeds']}"
-        )
+    seeds: tuple[int, ...] = ()
+    try:
+        seeds = _seeds(given.get("seeds", str(SEEDS)))
+    except ConfigError as error:
+        problems += error.problems
     if problems:
         raise ConfigError(problems)
     return Asked(strategies, seeds, _names(given.get("labels", "")), tuple(common), tuple(own), config_dir)
@@ -147,12 +150,16 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    """The seeds that a text stands for; none where it stands for nothing."""
+    """The seeds that a text stands for. Raises ConfigError where it stands for none, or for too many."""
     names = _names(text)
-    if not names or not all(name.isdecimal() for name in names):
-        return ()
-    numbers = tuple(dict.fromkeys(map(int, names)))
-    return numbers if "," in text else tuple(range(numbers[0]))
+    are_numbers = all(re.fullmatch("[0-9]{1,18}", name) for name in names)
+    numbers = tuple(dict.fromkeys(map(int, names))) if are_numbers else ()
+    listed = numbers if "," in text else range(numbers[0] if numbers else 0)
+    if not listed:
+        raise ConfigError(f"seeds: must be how many (above 0), or a list of whole numbers such as 3,4,9, got {text}")
+    if len(listed) > MOST_SEEDS:
+        raise ConfigError(f"seeds: must be at most {MOST_SEEDS}, got {len(listed):,}")
+    return tuple(listed)
 
 
 def _sweeps(text: str) -> str | None:

@@ -19,7 +19,7 @@ granted, scratch; all with the same budget, splits and seeds. Then it shows the 
 Given again, the command goes on where it was cut off, or shows the tables once more. A run that is done and has lost a
 file is named, left out, and the exit code is 1.
 
-  seeds=5          seeds 0 to 4 (3 without it); seeds=3,4,9 are these; seeds=7, is the one
+  seeds=5          seeds 0 to 4 (3 without it, 200 at most); seeds=3,4,9 are these; seeds=7, is the one
   labels=1,5,10    every run at each of these grants of target labels a class; else data.target_labels as it is
   strategy.KEY=... goes to those of the strategies named that have it, not to what is added to them
   experiment=NAME  gives all runs its settings, but those of its strategy to that strategy alone
