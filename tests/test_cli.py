@@ -364,6 +364,16 @@ def test_help_names_every_group_option_and_verb(tlrun: Callable[..., tuple[int, 
     assert max(map(len, out.splitlines())) <= 120
 
 
+def test_help_names_the_choices_of_the_users_folder(tlrun: Callable[..., tuple[int, str, str]], folder: Path) -> None:
+    (folder / "my" / "strategy").mkdir(parents=True)
+    (folder / "my" / "strategy" / "another_way.yaml").write_text("# Another way\nname: my_lab.another_way\n")
+    assert "another_way" not in tlrun("--help")[1]
+    for given in (("--config-dir", "my"), ("--config-dir=my",), ("-cd", "my")):
+        code, out, _ = tlrun(*given, "--help")
+        assert code == 0 and "another_way" in out
+    assert tlrun("--config-dir", "mine", "--help") == (2, "", "--config-dir mine: no such folder\n")
+
+
 @pytest.mark.slow
 def test_every_example_of_the_help_is_a_right_command(tlrun: Callable[..., tuple[int, str, str]]) -> None:
     _, out, _ = tlrun("--help")

@@ -95,7 +95,9 @@ def _dispatch(arguments: list[str]) -> int:
             return DONE
         return code
     if {"--help", "-h"} & set(arguments):
-        print(listing.help_text([listing.config_folder()]))
+        options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        options.add_argument("--config-dir", "-cd")
+        print(listing.help_text(listing.folders(options.parse_known_args(arguments)[0].config_dir)))
         return DONE
     if "--version" in arguments:
         print(listing.version_text())

@@ -96,6 +96,15 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else here.parent / "configs"
 
 
+def folders(config_dir: str | None) -> list[Path]:
+    """Where choices lie: ours, then the user's folder if one is given. Raises ConfigError where there is no such folder."""
+    if config_dir is None:
+        return [config_folder()]
+    if not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    return [config_folder(), Path(config_dir)]
+
+
 def headings(folder: Path) -> dict[str, str]:
     """The name and the heading of every YAML in a folder, sorted by name."""
     return {path.stem: heading(path) for path in sorted(folder.glob("*.yaml"))}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tlrun import listing
-from tlrun.config import ConfigError
 from tlrun.verbs import Parser
 
 
@@ -17,10 +14,5 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     chosen = parser.parse_args(arguments)
-    folders = [listing.config_folder()]
-    if chosen.config_dir is not None:
-        folders.append(Path(chosen.config_dir))
-        if not folders[-1].is_dir():
-            raise ConfigError(f"--config-dir {chosen.config_dir}: no such folder")
-    print(listing.list_text(chosen.what, folders))
+    print(listing.list_text(chosen.what, listing.folders(chosen.config_dir)))
     return 0
