@@ -170,3 +170,18 @@ def test_nothing_is_written_into_a_run(digits: RunFolder, evaluate: Run) -> None
         assert (code, err) == (
             2, f"eval: --output {place}: lies in the run folder {digits.path}; name another place\n",
         )  # fmt: skip
+
+
+def test_an_evaluation_takes_the_place_of_an_earlier_one(digits: RunFolder, evaluate: Run, tmp_path: Path) -> None:
+    def names() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "out").iterdir())
+
+    (tmp_path / "out").mkdir()
+    for name in ("confusion_source_val.csv", "notes.txt"):
+        (tmp_path / "out" / name).touch()
+    assert evaluate(digits.path, "--output", "out", "--domain", "target", "--split", "test")[0] == 0
+    target = ["classes.csv", "confusion_source_val.csv", "confusion_target_test.csv", "evaluation.json", "notes.txt"]
+    assert names() == [*target, "predictions_target.csv"]  # without an evaluation.json it was no evaluation's
+    assert evaluate(digits.path, "--output", "out", "--domain", "source", "--split", "test")[0] == 0
+    source = ["classes.csv", "confusion_source_test.csv", "evaluation.json", "notes.txt", "predictions_source.csv"]
+    assert names() == source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tlrun.evaluation import Evaluated
 
 FIGURES = ("rows", "accuracy", "macro_f1", "loss", "calibration_error")
+_OF_DOMAIN = re.compile(r"predictions_(source|target)\.csv|confusion_(source|target)_(train|val|test|all)\.csv")
+
 WIDEST = 12
 """Up to so many classes, every count of the confusion matrix is shown; of more, the commonest mistake."""
 
@@ -75,11 +78,26 @@ def _aligned(rows: Any) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
+def _clear(folder: Path) -> None:
+    """Removes the files of an evaluation, where there is one; its evaluation.json last, without which it is none."""
+    index = folder / "evaluation.json"
+    if not index.is_file():
+        return
+    named = [path for path in folder.iterdir() if _OF_DOMAIN.fullmatch(path.name)]
+    for path in (*named, folder / "classes.csv", index):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise files.RunError(f"cannot remove {path}: {files.reason_of(error)}") from error
+
+
 def write(folder: Path, found: Sequence[Evaluated], classes: Sequence[str], about: dict[str, Any]) -> None:
     """evaluation.json, classes.csv, and by domain predictions_<domain>.csv and confusion_<domain>_<split>.csv.
 
-    about: what evaluation.json tells beside the figures. Raises RunError where they cannot be written.
+    What an earlier evaluation wrote there goes first. about: what evaluation.json tells beside the figures. Raises
+    RunError where files cannot be written.
     """
+    _clear(folder)
     place = RunFolder(folder)  # for its formats
     rows = []
     for each in found:

@@ -27,8 +27,8 @@ any, the run's own pair. Rows become inputs as the run's did, normalised by its 
   tlrun eval outputs/RUN data=mnist_digits --output DIR           another pair; everything to files as well
   tlrun eval outputs/RUN domain@data.target=folder data.target.root=photos --split all
 
---output writes evaluation.json, classes.csv, confusion_<domain>_<split>.csv and predictions_<domain>.csv; nothing is
-ever written into the run's folder.
+--output writes evaluation.json, classes.csv, confusion_<domain>_<split>.csv and predictions_<domain>.csv, in
+the place of an earlier evaluation's; nothing is ever written into the run's folder.
 """
 
 
