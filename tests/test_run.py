@@ -243,12 +243,12 @@ def test_config_is_read_as_it_was_written(tmp_path: Path) -> None:
     folder.write_config(config)
     assert folder.read_config() == config.to_dict()
     folder.config.write_text("a: [1,")
-    with pytest.raises(RunError, match=r"config\.yaml is damaged \(while parsing .*\); run\.fresh=true starts over$"):
+    with pytest.raises(RunError, match=r"config\.yaml is damaged \(while parsing .*\)$"):
         folder.read_config()
     folder.config.write_text("- 1")
     with pytest.raises(RunError) as error:
         folder.read_config()
-    assert str(error.value) == f"{folder.config} is damaged (not a mapping); run.fresh=true starts over"
+    assert str(error.value) == f"{folder.config} is damaged (not a mapping)"
 
 
 def test_metrics_row_with_an_undeclared_column_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tlrun.engine.engine import Engine
 from tlrun.engine.evaluate import labelled_rows
 from tlrun.engine.outcome import finish
 from tlrun.engine.runtime import Precision, Runtime, seed_everything
-from tlrun.files import RunError
+from tlrun.files import Damaged, RunError
 from tlrun.loggers.logs import complete_logs, open_logs
 from tlrun.models.transfer import build_model
 from tlrun.models.zoo import load_weights
@@ -57,14 +57,14 @@ def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcom
     """
     config, device = name_machine(name_choices(config))
     folder = RunFolder.of(config)
-    with folder.lock(wait=wait):
+    with folder.lock(wait=wait), _advising(folder):
         if not config.run.fresh and folder.state() == "done":
             _check_unchanged(config, folder)
             if config.run.plots and not folder.plots.is_dir():  # asked for only now
                 _draw(folder)
             complete_logs(config, folder)
             return _outcome(config, folder, "already done")
-        with folder.opening(fresh=config.run.fresh) as ready, folder.logging(), _status(folder):
+        with folder.opening(fresh=config.run.fresh) as ready, folder.logging(), _status(folder), _advising(folder):
             folder.write_config(config)
             folder.write_command(command)
             _train(config, folder, device, command, ready)
@@ -150,13 +150,30 @@ def _source_model(config: ExperimentConfig, command: str) -> Outcome | None:
         return None
     inner = pretrain_config(config)
     log.info("weights: the source model %s", RunFolder.of(inner).path.name)
-    return run(inner, command=command, wait=True)
+    source = run(inner, command=command, wait=True)
+    if not RunFolder(source.folder).best.is_file():
+        raise RunError(
+            f"{source.folder}: the source model is done, but its checkpoints/best.pt is gone; put it back, or delete the "
+            "folder: then it is trained again"
+        )
+    return source
 
 
 def _outcome(config: ExperimentConfig, folder: RunFolder, state: Literal["done", "already done"]) -> Outcome:
     summary = folder.read_summary()
     unmet = parse_requirement(config.run.require).check(summary) if config.run.require else None
     return Outcome(folder.path, summary, state, unmet)
+
+
+@contextmanager
+def _advising(folder: RunFolder) -> Iterator[None]:
+    """Says of a damaged file of the run how it can start over, which only the run itself can."""
+    try:
+        yield
+    except Damaged as error:
+        if not error.path.is_relative_to(folder.path):
+            raise
+        raise RunError(f"{error}; run.fresh=true starts over") from error
 
 
 @contextmanager

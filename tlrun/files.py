@@ -35,6 +35,8 @@ TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 TEXT_COLUMNS = ("domain", "split", "class", "label", "prediction", "phase", "path")
 """Columns that hold words even where they look like numbers: the classes of digits are `0` to `9`."""
 
+_ZIP = b"PK\x03\x04"
+
 _PROBE_SECONDS = 0.2  # how long a reader's look at a lock may be taken for an owner, see is_locked
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,14 @@ log = logging.getLogger(__name__)
 
 class RunError(Exception):
     """A run cannot go on for a reason outside its configuration: disk full, locked, damaged. One line."""
+
+
+class Damaged(RunError):
+    """A file of a run that is of no use: damaged, or another run's. What to do about it depends on who reads it."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} {why}")
+        self.path = path
 
 
 def reason_of(error: OSError) -> str:
@@ -107,8 +117,8 @@ def check_format(path: Path, content: object) -> None:
         raise RunError(f"{path} was written by a newer tlrun (format {stated}, this one reads {FORMAT}); update tlrun")
 
 
-def damaged(path: Path, why: str) -> RunError:
-    return RunError(f"{path} is damaged ({why}); run.fresh=true starts over")
+def damaged(path: Path, why: str) -> Damaged:
+    return Damaged(path, f"is damaged ({why})")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -239,6 +249,19 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint, whole or damaged: a ZIP archive, with torch's table of contents where it has one.
+
+    Raises RunError when it cannot be read.
+    """
+    data = read_bytes(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return data.startswith(_ZIP)
+
+
 def load_checkpoint(path: Path, *, digest: str | None) -> dict[str, Any]:
     """What `save_checkpoint` wrote, on the CPU. With a digest, only the checkpoint of that run will do.
 
@@ -261,9 +284,7 @@ def load_checkpoint(path: Path, *, digest: str | None) -> dict[str, Any]:
     assert isinstance(state, dict)
     other = state.get("digest")
     if digest is not None and other != digest:
-        raise RunError(
-            f"{path} belongs to another run (digest {other}, this run's is {digest}); run.fresh=true starts over"
-        )
+        raise Damaged(path, f"belongs to another run (digest {other}, this run's is {digest})")
     return state
 
 

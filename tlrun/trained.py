@@ -20,7 +20,7 @@ from tlrun.data.streams import evaluation_batches
 from tlrun.data.transforms import Shape, Statistics, to_batch
 from tlrun.engine.evaluate import Evaluator
 from tlrun.engine.runtime import Precision, Runtime, has_native_bf16
-from tlrun.files import RunError
+from tlrun.files import RunError, is_checkpoint
 from tlrun.models.transfer import build_model
 from tlrun.run import RunFolder, load_checkpoint
 from tlrun.strategies.base import Strategy
@@ -154,6 +154,8 @@ def _read(place: RunFolder | Path) -> tuple[Path, dict[str, Any]]:
         # Not computed from the settings: a later release may name the same ones otherwise.
         path, digest = folder.best, folder.read_summary().get("digest")
     elif path.is_file():
+        if not is_checkpoint(path):
+            raise ConfigError(f"{path} is no checkpoint; give a run folder or a checkpoint")
         digest = None
     else:
         raise ConfigError(f"{path}: no such run folder, and no checkpoint of this name")

@@ -590,3 +590,21 @@ def test_a_source_model_stays_where_what_starts_from_it_is_refused(
     config = described(*settings)
     assert RunFolder.of(pretrain_config(config)).state() == "done"
     assert not RunFolder.of(name_choices(config)).path.exists()
+
+
+def test_a_source_model_whose_best_checkpoint_is_gone_is_named(
+    train: Train, described: Describe, tmp_path: Path
+) -> None:
+    settings = (*TOY, "strategy=fine_tune")
+    source = RunFolder(experiment.run(pretrain_config(described(*settings)), command="a test").folder)
+    source.best.unlink()
+    with pytest.raises(RunError) as error:
+        train(*settings)
+    assert str(error.value) == (
+        f"{source.path}: the source model is done, but its checkpoints/best.pt is gone; put it back, or delete the folder: "
+        "then it is trained again"
+    )
+    shutil.rmtree(source.path)
+    train(*settings)
+    train(*settings, root="whole")
+    assert differences(tmp_path / "whole", tmp_path / "runs") == []

@@ -190,8 +190,7 @@ def unfinished(folder: RunFolder) -> None:
          "config.yaml and metrics.csv but no status.json"),
         (lambda folder: folder.metrics.unlink(), "diff: cannot read {path}/metrics.csv: No such file or directory"),
         (lambda folder: folder.environment.unlink(), "diff: cannot read {path}/environment.json: No such file or directory"),
-        (damage("predictions.csv", "row,label\n1,a\n"), "diff: {path}/predictions.csv is damaged (it lacks prediction); "
-         "run.fresh=true starts over"),
+        (damage("predictions.csv", "row,label\n1,a\n"), "diff: {path}/predictions.csv is damaged (it lacks prediction)"),
         (lambda folder: shutil.rmtree(folder.path), "diff: {path} is not there, must be a run folder"),
     ],
 )  # fmt: skip

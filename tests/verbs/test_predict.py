@@ -259,6 +259,19 @@ def test_runs_that_cannot_be_used_are_told_in_one_line(photo: RunFolder, predict
         assert (code, out, err[: len(line)], err.count("\n")) == (1, "", line, 1)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json", "predictions.csv", "arrays.npz", "empty"])
+def test_a_file_that_is_no_checkpoint_is_told_so(
+    photo: RunFolder, predict: Run, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("arrays.npz", a=np.zeros(3))
+    Path("empty").touch()
+    place = Path(name) if Path(name).exists() else photo.path / name
+    told = f"{place} is no checkpoint; give a run folder or a checkpoint\n"
+    assert predict(place, kept(photo)) == (2, "", told)
+    assert main(["eval", str(place)]) == 2
+    assert capsys.readouterr() == ("", told)
+
+
 def test_what_cannot_be_written_is_told_before_anything_is_predicted(photo: RunFolder, predict: Run) -> None:
     Path("taken").mkdir()
     assert predict(photo.path, kept(photo), "--output", "taken") == (1, "", "cannot write taken: it is a folder\n")
