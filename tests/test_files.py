@@ -177,7 +177,7 @@ def test_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     folder.last.parent.touch()
     with pytest.raises(RunError) as error:
         save_checkpoint(folder.last, {"digest": "d"})
-    assert str(error.value) == f"cannot write {folder.last}: File exists; what was complete is still there"
+    assert str(error.value) == f"cannot write {folder.last}: {folder.last.parent} is no folder"
     folder.data_card.mkdir()
     with pytest.raises(RunError) as error:
         folder.write_data_card({})

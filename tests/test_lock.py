@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.forked import child
-from tlrun import files
+from tlrun import locks
 from tlrun.run import RunError, RunFolder
 
 # Newer Pythons warn of fork in a process with threads; the children here only write files. And they would wait for
@@ -106,7 +106,7 @@ def test_forked_child_that_leaves_the_block_does_no_harm(tmp_path: Path) -> None
                 os._exit(0)
             os._exit(1)
         assert os.waitpid(worker, 0)[1] == 0
-        assert files.is_locked(folder.lock_file)
+        assert locks.is_locked(folder.lock_file)
         assert folder.lock_file.read_text() == f"{os.getpid()} {socket.gethostname()}\n"
 
 
@@ -114,12 +114,12 @@ def test_reader_keeps_neither_an_owner_out_nor_another_reader(tmp_path: Path) ->
     folder = RunFolder(tmp_path)
     with folder.lock_file.open("w") as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)
-        assert not files.is_locked(folder.lock_file)
+        assert not locks.is_locked(folder.lock_file)
         threading.Timer(0.05, fcntl.flock, [reader, fcntl.LOCK_UN]).start()
         with folder.lock(wait=False):
-            assert files.is_locked(folder.lock_file)
-    assert not files.is_locked(folder.lock_file)
-    assert not files.is_locked(tmp_path / "nowhere")
+            assert locks.is_locked(folder.lock_file)
+    assert not locks.is_locked(folder.lock_file)
+    assert not locks.is_locked(tmp_path / "nowhere")
 
 
 def test_lock_file_removed_while_waiting_is_taken_anew(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_lock_file_removed_while_waiting_is_taken_anew(tmp_path: Path) -> None:
         folder.lock_file.unlink()
         first.kill()
         assert waiting.poll(5)
-        assert files.is_locked(folder.lock_file)
+        assert locks.is_locked(folder.lock_file)
 
 
 def test_killed_run_is_interrupted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from tlrun import files, run
+from tlrun import files, locks, run
 from tlrun.config import (
     DomainSettings,
     ExperimentConfig,
@@ -364,5 +364,5 @@ def test_run_that_ends_between_two_looks_is_not_called_interrupted(
         folder.write_status("done")
         return False
 
-    monkeypatch.setattr(files, "is_locked", ends)
+    monkeypatch.setattr(locks, "is_locked", ends)
     assert folder.state() == "done"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from omegaconf import OmegaConf
 
-from tlrun import files
+from tlrun import files, locks
 from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.environment import environment as environment
 from tlrun.files import RunError as RunError
@@ -136,7 +136,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make the run folder {self.path}: {files.reason_of(error)}") from error
-        with files.locked(self.lock_file, wait=wait):
+        with locks.locked(self.lock_file, wait=wait):
             files.remove_temporaries(self.path)
             try:
                 yield self
@@ -207,7 +207,7 @@ class RunFolder:
         if not self.status.exists():
             return "new"
         state: State = self.read_status()["state"]
-        if state != "running" or files.is_locked(self.lock_file):
+        if state != "running" or locks.is_locked(self.lock_file):
             return state
         # It may have ended between the two looks.
         state = self.read_status()["state"]

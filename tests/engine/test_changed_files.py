@@ -12,6 +12,7 @@ import pytest
 from tests.data.file_trees import save_classes, save_image
 from tests.engine.runs import TOY
 from tlrun import experiment
+from tlrun.cli import main
 from tlrun.config import ExperimentConfig
 from tlrun.files import RunError
 from tlrun.run import RunFolder
@@ -81,3 +82,19 @@ def test_a_source_model_of_other_files_is_not_started_from(described: Describe, 
     longer = config.model_copy(update={"engine": config.engine.model_copy(update={"epochs": 2})})
     with pytest.raises(RunError, match=r"source_only.*files of data\.source .* source model by removing its folder"):
         run(longer)
+
+
+def test_compare_refuses_what_was_done_on_other_files_and_shows_none_of_its_pictures_twice(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = [each for each in settings(photos) if not each.startswith("strategy=")]
+    asked = ["compare", "strategy=scratch", "seeds=1", *asked]
+    assert main(asked) == 0
+    drawn = (tmp_path / "report" / "compared.txt").stat().st_mtime_ns
+    assert main(asked) == 0
+    assert (tmp_path / "report" / "compared.txt").stat().st_mtime_ns == drawn
+    save_image(photos / "owl" / "more.png")
+    capfd.readouterr()
+    assert main(asked) == 1
+    assert "the files of data.target are not those of this finished run" in capfd.readouterr().err

@@ -74,7 +74,7 @@ def _compare(comparison: Comparison, arguments: list[str], chosen: argparse.Name
             return FAILED
     done = {each.folder.path: _damage(each) for each in comparison.members if each.folder.state() == "done"}
     if folders := [path for path, damage in done.items() if damage is None]:
-        _report(folders, out=None if chosen.no_plots else chosen.out, html=chosen.html, again=not left)
+        _report(folders, out=None if chosen.no_plots else chosen.out, html=chosen.html)
     damaged = [f"{path}: {damage}" for path, damage in done.items() if damage is not None]
     if damaged:
         say("left out of the comparison, though done; remove the folder, and the same command makes the run again:")
@@ -95,9 +95,12 @@ def _damage(member: Member) -> str | None:
 
 
 def _is_to_do(member: Member) -> bool:
-    """Whether a run is to be started, or looked at once more by the run itself: for a requirement, or its pictures."""
-    asked = member.config.run
-    return member.state != "done" or asked.fresh or asked.require is not None or asked.plots
+    """Whether a run is to be started, or looked at once more by the run itself: for its files, a requirement, pictures."""
+    from tlrun.config import FileDomainSettings
+
+    asked, data = member.config.run, member.config.data
+    reads_files = any(isinstance(domain, FileDomainSettings) for domain in (data.source, data.target))
+    return member.state != "done" or reads_files or asked.fresh or asked.require is not None or asked.plots
 
 
 def _run(left: Sequence[Member], arguments: list[str], config_dir: str | None) -> tuple[bool, int]:
@@ -113,7 +116,7 @@ def _run(left: Sequence[Member], arguments: list[str], config_dir: str | None) -
     return session.ended_early, session.report()
 
 
-def _report(folders: Sequence[Path], *, out: Path | None, html: str | None, again: bool) -> None:
+def _report(folders: Sequence[Path], *, out: Path | None, html: str | None) -> None:
     """The tables, and pictures and page where they are not there from the last time.
 
     Drawing takes longer than all else here, so a file beside the pictures has the checksums of what was shown, the runs'
@@ -124,7 +127,7 @@ def _report(folders: Sequence[Path], *, out: Path | None, html: str | None, agai
 
     shown = [*(path / "summary.json" for path in sorted(folders)), *([Path(html)] if html else [])]
     names = None if out is None else out / "compared.txt"
-    drawn = names is not None and again and _is_drawn(names, shown)
+    drawn = names is not None and _is_drawn(names, shown)
     pictures = report(folders, {"html": html} if html and not drawn else {}, plots=None if drawn else out)
     if names is not None and not drawn:
         files.write_bytes(names, _checksums([*shown, *(path for each in pictures for path in each.files)]).encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlrun import files
+from tlrun import locks
 from tlrun.config import ConfigError
 from tlrun.data.cache import arrays as kept
 from tlrun.data.cache.arrays import cached_arrays
@@ -70,7 +70,7 @@ def test_above_the_limit_what_was_used_longest_ago_goes_first(cache: Path) -> No
 def test_what_this_process_uses_and_what_another_makes_stays(cache: Path) -> None:
     add(cache, "a")
     (b,) = cache.glob("b-*")
-    with files.locked(b / "lock", wait=False):
+    with locks.locked(b / "lock", wait=False):
         keep_below(cache, 1e-9)
     assert sorted(names(cache)) == ["a", "b", "usps"]
 
@@ -102,14 +102,14 @@ def test_clearing_names_what_there_is_where_a_name_is_unknown(cache: Path) -> No
 
 def test_clearing_an_entry_that_is_being_made_is_refused_by_name(cache: Path) -> None:
     (b,) = cache.glob("b-*")
-    with files.locked(b / "lock", wait=False), pytest.raises(ConfigError, match=f"{b.name} is being made by another"):
+    with locks.locked(b / "lock", wait=False), pytest.raises(ConfigError, match=f"{b.name} is being made by another"):
         clear(cache, "b")
 
 
 def test_an_entry_cleared_between_making_its_folder_and_its_lock_is_made_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked, cleared = files.locked, []
+    locked, cleared = locks.locked, []
 
     def slow(path: Path, *, wait: bool):  # type: ignore[no-untyped-def]
         if not cleared:
@@ -136,7 +136,7 @@ def test_what_a_killed_process_had_only_begun_is_listed_and_cleared(tmp_path: Pa
     lock = tmp_path / f"statistics-{'0' * 12}" / "lock"
     lock.parent.mkdir()
     lock.touch()
-    with files.locked(lock, wait=False):
+    with locks.locked(lock, wait=False):
         assert [entry.state for entry in entries(tmp_path)] == ["in use"]
         assert clear(tmp_path, None) == []
     (found,) = entries(tmp_path)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlrun import files
+from tlrun import files, locks
 from tlrun.config import ConfigError
 
 Arrays = dict[str, NDArray[Any]]
@@ -82,7 +82,7 @@ def locked(path: Path) -> Iterator[None]:
             with writing_under(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(files.locked(path, wait=True))
+                stack.enter_context(locks.locked(path, wait=True))
                 break
             except files.RunError as error:
                 # The entry was cleared away between the two: make its folder anew.

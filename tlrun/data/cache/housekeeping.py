@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tlrun import files
+from tlrun import files, locks
 from tlrun.config import ConfigError
 from tlrun.data.cache import arrays as kept
 
@@ -114,7 +114,7 @@ def _entry(path: Path) -> Entry | None:
 
 def _in_use(path: Path) -> bool:
     try:
-        return files.is_locked(path / kept.LOCK)
+        return locks.is_locked(path / kept.LOCK)
     except files.RunError:
         return False
 
@@ -125,7 +125,7 @@ def _remove(entry: Entry) -> bool:
         shutil.rmtree(entry.path, ignore_errors=True)
         return not entry.path.exists()
     try:
-        with files.locked(entry.path / kept.LOCK, wait=False):
+        with locks.locked(entry.path / kept.LOCK, wait=False):
             # Contents first: from then on there is no entry, whenever this process dies.
             (entry.path / kept.CONTENTS).unlink(missing_ok=True)
             shutil.rmtree(entry.path)
