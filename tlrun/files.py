@@ -31,8 +31,6 @@ TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 TEXT_COLUMNS = ("domain", "split", "class", "label", "prediction", "phase", "path")
 """Columns that hold words even where they look like numbers: the classes of digits are `0` to `9`."""
 
-_ZIP = b"PK\x03\x04"
-
 log = logging.getLogger(__name__)
 
 
@@ -241,19 +239,6 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(buffer):
         raise ValueError(f"a checkpoint may hold only tensors and plain values, found {', '.join(sorted(unsafe))}")
     write_bytes(path, buffer.getbuffer())
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint, whole or damaged: a ZIP archive, with torch's table of contents where it has one.
-
-    Raises RunError when it cannot be read.
-    """
-    data = read_bytes(path)
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return data.startswith(_ZIP)
 
 
 def load_checkpoint(path: Path, *, digest: str | None) -> dict[str, Any]:

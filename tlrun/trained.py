@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +22,14 @@ from tlrun.data.streams import evaluation_batches
 from tlrun.data.transforms import Shape, Statistics, to_batch
 from tlrun.engine.evaluate import Evaluator
 from tlrun.engine.runtime import Precision, Runtime, has_native_bf16
-from tlrun.files import RunError, is_checkpoint
+from tlrun.files import RunError, read_bytes
 from tlrun.models.transfer import build_model
 from tlrun.run import RunFolder, load_checkpoint
 from tlrun.strategies.base import Strategy
 
 MODEL = "model."
+ZIP = b"PK\x03\x04"
+"""How a ZIP archive begins."""
 CPU = torch.device("cpu")
 ROLES: tuple[Role, ...] = ("source", "target")
 
@@ -154,7 +158,7 @@ def _read(place: RunFolder | Path) -> tuple[Path, dict[str, Any]]:
         # Not computed from the settings: a later release may name the same ones otherwise.
         path, digest = folder.best, folder.read_summary().get("digest")
     elif path.is_file():
-        if not is_checkpoint(path):
+        if not _is_checkpoint(path):
             raise ConfigError(f"{path} is no checkpoint; give a run folder or a checkpoint")
         digest = None
     else:
@@ -163,6 +167,19 @@ def _read(place: RunFolder | Path) -> tuple[Path, dict[str, Any]]:
     if missing := [key for key in ("config", "classes", "sizes", "inputs", "model", "strategy") if key not in content]:
         raise _foreign(path, f"it lacks {', '.join(missing)}")
     return path, content
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint, whole or damaged: a ZIP archive, with torch's table of contents where it has one.
+
+    Raises RunError when it cannot be read.
+    """
+    data = read_bytes(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return data.startswith(ZIP)
 
 
 def _check_finished(folder: RunFolder) -> None:
