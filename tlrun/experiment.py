@@ -48,23 +48,25 @@ class Outcome:
         return score
 
 
-def run(config: ExperimentConfig, *, command: str, wait: bool = False) -> Outcome:
+def run(config: ExperimentConfig, *, command: str, is_source: bool = False) -> Outcome:
     """Trains what the config describes, goes on where an earlier start was cut off, or finds it done.
 
-    wait: whether to wait for another process that has the folder. Raises ConfigError for what the user can mend,
-    RunError for what stopped the run, KeyboardInterrupt after a signal; the folder's status says which it was. A run that
-    is refused before its first step leaves no folder, or the one there was as it was.
+    is_source: whether another run starts from it, which waits where a third process is training it, and passes no fresh
+    start on to it. Raises ConfigError for what the user can mend, RunError for what stopped the run, KeyboardInterrupt
+    after a signal; the folder's status says which it was. A run that is refused before its first step leaves no folder,
+    or the one there was as it was.
     """
     config, device = name_machine(name_choices(config))
     folder = RunFolder.of(config)
-    with folder.lock(wait=wait), _advising(folder):
+    way = "remove the folder, and it is trained again" if is_source else "run.fresh=true starts over"
+    with folder.lock(wait=is_source), _advising(folder, way):
         if not config.run.fresh and folder.state() == "done":
             _check_unchanged(config, folder)
             if config.run.plots and not folder.plots.is_dir():  # asked for only now
                 _draw(folder)
             complete_logs(config, folder)
             return _outcome(config, folder, "already done")
-        with folder.opening(fresh=config.run.fresh) as ready, folder.logging(), _status(folder), _advising(folder):
+        with folder.opening(fresh=config.run.fresh) as ready, folder.logging(), _status(folder), _advising(folder, way):
             folder.write_config(config)
             folder.write_command(command)
             _train(config, folder, device, command, ready)
@@ -79,10 +81,8 @@ def _check_unchanged(config: ExperimentConfig, folder: RunFolder) -> None:
     for role, now in found.items():
         before = (card.get(role) or {}).get("fingerprint")
         if before != now:
-            raise RunError(
-                f"{folder.path}: the files of data.{role} are not those of this finished run ({before}, now {now}); put "
-                "them back, or start over: run.fresh=true, for a source model by removing its folder"
-            )
+            why = f"is of other files of data.{role} than are there now ({before}, now {now}); put them back to use it"
+            raise Damaged(folder.path, why)
 
 
 def _train(
@@ -150,11 +150,11 @@ def _source_model(config: ExperimentConfig, command: str) -> Outcome | None:
         return None
     inner = pretrain_config(config)
     log.info("weights: the source model %s", RunFolder.of(inner).path.name)
-    source = run(inner, command=command, wait=True)
+    source = run(inner, command=command, is_source=True)
     if not RunFolder(source.folder).best.is_file():
         raise RunError(
-            f"{source.folder}: the source model is done, but its checkpoints/best.pt is gone; put it back, or delete the "
-            "folder: then it is trained again"
+            f"{source.folder}: the source model is done, but its checkpoints/best.pt is gone; put it back, or remove the "
+            "folder, and it is trained again"
         )
     return source
 
@@ -166,14 +166,14 @@ def _outcome(config: ExperimentConfig, folder: RunFolder, state: Literal["done",
 
 
 @contextmanager
-def _advising(folder: RunFolder) -> Iterator[None]:
-    """Says of a damaged file of the run how it can start over, which only the run itself can."""
+def _advising(folder: RunFolder, way: str) -> Iterator[None]:
+    """Says of a file of the run that is of no use how the run can start over, which only who starts it knows."""
     try:
         yield
     except Damaged as error:
         if not error.path.is_relative_to(folder.path):
             raise
-        raise RunError(f"{error}; run.fresh=true starts over") from error
+        raise RunError(f"{error}; {way}") from error
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class RunError(Exception):
 
 
 class Damaged(RunError):
-    """A file of a run that is of no use: damaged, or another run's. What to do about it depends on who reads it."""
+    """A run, or a file of it, that is of no use here: damaged, or another one's. What to do depends on who reads it."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} {why}")

@@ -40,7 +40,9 @@ def test_finished_run_is_refused_once_its_files_changed(described: Describe, pho
     assert run(config).state == "done"
     assert run(config).state == "already done"
     (photos / "cat" / "000.png").rename(photos / "dog" / "moved.png")
-    with pytest.raises(RunError, match=r"files of data\.target are not those of this finished run .* run\.fresh=true"):
+    with pytest.raises(
+        RunError, match=r"is of other files of data\.target than are there now .* run\.fresh=true starts over$"
+    ):
         run(config)
     (photos / "dog" / "moved.png").rename(photos / "cat" / "000.png")
     assert run(config).state == "already done"
@@ -51,7 +53,7 @@ def test_another_picture_of_the_same_name_is_a_change(described: Describe, photo
     folder = run(config).folder
     before = RunFolder(folder).read_data_card()["fingerprint"]
     save_image(photos / "owl" / "003.png", draw=99)
-    with pytest.raises(RunError, match="are not those of this finished run"):
+    with pytest.raises(RunError, match="is of other files of data.target than are there now"):
         run(config)
     fresh = config.model_copy(update={"run": config.run.model_copy(update={"fresh": True})})
     assert run(fresh).state == "done"
@@ -80,7 +82,10 @@ def test_a_source_model_of_other_files_is_not_started_from(described: Describe, 
     run(config)
     save_image(other / "owl" / "more.png")
     longer = config.model_copy(update={"engine": config.engine.model_copy(update={"epochs": 2})})
-    with pytest.raises(RunError, match=r"source_only.*files of data\.source .* source model by removing its folder"):
+    with pytest.raises(
+        RunError,
+        match=r"source_only.* is of other files of data\.source .* remove the folder, and it is trained again$",
+    ):
         run(longer)
 
 
@@ -97,4 +102,4 @@ def test_compare_refuses_what_was_done_on_other_files_and_shows_none_of_its_pict
     save_image(photos / "owl" / "more.png")
     capfd.readouterr()
     assert main(asked) == 1
-    assert "the files of data.target are not those of this finished run" in capfd.readouterr().err
+    assert "is of other files of data.target than are there now" in capfd.readouterr().err

@@ -202,8 +202,8 @@ def test_run_whose_data_changed_is_refused_by_name(
     now = train(*SETTINGS, root="others").read_data_card()["fingerprint"]
     assert now != before
     assert refused(train, stopped) == (
-        f"{stopped.path}: the data fingerprint changed since this run began ({before}, now {now}); "
-        f"put it back, or {STARTS_OVER}"
+        f"{stopped.path} cannot go on: its data fingerprint changed since it began ({before}, now {now}); "
+        f"put back what was there; {STARTS_OVER}"
     )
 
 
@@ -223,8 +223,8 @@ def test_run_whose_starting_weights_changed_is_refused_by_name(train: Train, tmp
     text = refused(train, stopped, *settings)
     hashes.append(train(*SETTINGS, *settings, "seed=1").read_environment()["weights"])
     assert text == (
-        f"{stopped.path}: the starting weights changed since this run began ({hashes[0]}, now {hashes[1]}); "
-        f"put it back, or {STARTS_OVER}"
+        f"{stopped.path} cannot go on: its starting weights changed since it began ({hashes[0]}, now {hashes[1]}); "
+        f"put back what was there; {STARTS_OVER}"
     )
     shutil.copy(first.best, weights)
     assert train(*SETTINGS, *settings).read_summary()["steps"] == 12
@@ -601,10 +601,22 @@ def test_a_source_model_whose_best_checkpoint_is_gone_is_named(
     with pytest.raises(RunError) as error:
         train(*settings)
     assert str(error.value) == (
-        f"{source.path}: the source model is done, but its checkpoints/best.pt is gone; put it back, or delete the folder: "
-        "then it is trained again"
+        f"{source.path}: the source model is done, but its checkpoints/best.pt is gone; put it back, or remove the folder, "
+        "and it is trained again"
     )
     shutil.rmtree(source.path)
     train(*settings)
     train(*settings, root="whole")
     assert differences(tmp_path / "whole", tmp_path / "runs") == []
+
+
+def test_a_source_model_of_which_a_file_is_damaged_tells_how_it_is_trained_again(
+    train: Train, described: Describe
+) -> None:
+    settings = (*TOY, "strategy=fine_tune")
+    source = RunFolder(experiment.run(pretrain_config(described(*settings)), command="a test").folder)
+    source.summary.write_text("{")
+    with pytest.raises(RunError) as error:
+        train(*settings)
+    assert str(error.value).startswith(f"{source.summary} is damaged (")
+    assert str(error.value).endswith("; remove the folder, and it is trained again")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tlrun.engine.state import TrainingState
+from tlrun.files import Damaged
 from tlrun.run import RunError, digest, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -106,10 +107,8 @@ class Checkpoints:
         engine = self.engine
         content = load_checkpoint(engine.folder.best, digest=self.digest)
         if content["step"] != engine.state.best.step:
-            raise RunError(
-                f"{engine.folder.best} is of step {content['step']}, the run chose step {engine.state.best.step}; "
-                "run.fresh=true starts over"
-            )
+            why = f"is of step {content['step']}, the run chose step {engine.state.best.step}"
+            raise Damaged(engine.folder.best, why)
         self._restore_model(content)
 
     def _save_best(self, moving: dict[str, Any]) -> None:
@@ -165,10 +164,8 @@ class Checkpoints:
             if before[name] == now:
                 continue
             if name in ("data fingerprint", "starting weights"):
-                raise RunError(
-                    f"{self.engine.folder.path}: the {name} changed since this run began ({before[name]}, now {now}); "
-                    "put it back, or run.fresh=true starts over"
-                )
+                why = f"cannot go on: its {name} changed since it began ({before[name]}, now {now}); put back what was there"
+                raise Damaged(self.engine.folder.path, why)
             warning = f"resumed under other conditions: {name} was {before[name]}, now {now}; bits may differ"
             log.warning(warning)
             warnings.append(warning)

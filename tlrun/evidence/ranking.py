@@ -139,7 +139,7 @@ def find_start(candidate: Candidate, *, command: str, tell: Callable[[str], None
     folder = RunFolder.of(inner)
     if folder.state() != "done":
         tell(f"{candidate.name}: training its source model {folder.path}")
-    outcome = run(inner, command=command, wait=True)
+    outcome = run(inner, command=command, is_source=True)
     assert config.data.source is not None
     return replace(
         _of_run(candidate.name, outcome.folder, config, device),
