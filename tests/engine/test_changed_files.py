@@ -89,16 +89,14 @@ def test_a_source_model_of_other_files_is_not_started_from(described: Describe, 
         run(longer)
 
 
-def test_compare_refuses_what_was_done_on_other_files_and_shows_none_of_its_pictures_twice(
+def test_compare_refuses_what_was_done_on_other_files(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = [each for each in settings(photos) if not each.startswith("strategy=")]
-    asked = ["compare", "strategy=scratch", "seeds=1", *asked]
+    asked = ["compare", "strategy=scratch", "seeds=1", "--no-plots", *asked]
     assert main(asked) == 0
-    drawn = (tmp_path / "report" / "compared.txt").stat().st_mtime_ns
     assert main(asked) == 0
-    assert (tmp_path / "report" / "compared.txt").stat().st_mtime_ns == drawn
     save_image(photos / "owl" / "more.png")
     capfd.readouterr()
     assert main(asked) == 1

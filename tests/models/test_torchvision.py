@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.data.server import serve
+from tlrun.compose.resolve import name_choices
 from tlrun.config import ConfigError
 from tlrun.models import zoo
 from tlrun.models.torchvision import models, published_weights
@@ -217,7 +218,7 @@ def test_a_file_of_published_weights_needs_weights_imagenet(make, settings):
 @pytest.mark.parametrize("name", ["torchvision", "timm"])
 def test_a_network_that_is_not_named_is_told_as_missing(config, name):
     with pytest.raises(ConfigError) as error:
-        config("data=mnist_mnistm", f"model={name}")
+        name_choices(config("data=mnist_mnistm", f"model={name}"))
     (problem,) = error.value.problems
     assert problem.startswith("model.arch: must be given, such as ") and problem.endswith(" names them all")
 

@@ -126,7 +126,7 @@ def test_a_page_that_would_be_a_folder_exits_with_1(report: Call, finished: Fini
     finished("source_only")
     Path("page").mkdir()
     code, _, err = report(tmp_path / "runs", "--no-plots", "--html", "page")
-    assert (code, err) == (1, "cannot write page: Is a directory; what was complete is still there\n")
+    assert (code, err) == (1, "cannot write page: it is a folder\n")
 
 
 @pytest.mark.slow

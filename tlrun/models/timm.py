@@ -51,11 +51,6 @@ class Timm(Backbone):
 
             return timm.input_spec(self.arch)
 
-        def problems(self) -> list[str]:
-            if self.arch != MISSING:
-                return []
-            return ["arch: must be given, such as convnext_tiny.fb_in22k; timm.list_models() names them all"]
-
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         shape = image_shape(shape, model=config.arch, channels=config.image_channels)
         spec, published = input_spec(config.arch), description(config.arch)
@@ -100,6 +95,10 @@ def library() -> Any:
 
 def description(arch: str) -> Any:
     """timm's entry for a network and its weights. Raises ConfigError where it knows no such name."""
+    if arch == MISSING:
+        raise ConfigError(
+            "model.arch: must be given, such as convnext_tiny.fb_in22k; timm.list_models() names them all"
+        )
     timm = library()
     name, _, tag = arch.partition(".")
     if not timm.is_model(name):

@@ -52,13 +52,6 @@ class Torchvision(Backbone):
 
             return torchvision.input_spec(self.arch)
 
-        def problems(self) -> list[str]:
-            if self.arch != MISSING:
-                return []
-            return [
-                "arch: must be given, such as swin_t; torchvision.models.list_models(module=torchvision.models) names them all"
-            ]
-
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         shape = image_shape(shape, model=config.arch, channels=config.image_channels)
         spec = input_spec(config.arch)
@@ -108,6 +101,11 @@ def models() -> Any:
 
 def published_weights(arch: str) -> Any:
     """torchvision's entry for the weights that it takes by default. Raises ConfigError where there is no such model."""
+    if arch == MISSING:
+        raise ConfigError(
+            "model.arch: must be given, such as swin_t; torchvision.models.list_models(module=torchvision.models) names "
+            "them all"
+        )
     library = models()
     known = library.list_models(module=library)
     if arch not in known:

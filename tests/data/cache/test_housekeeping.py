@@ -117,7 +117,7 @@ def test_an_entry_cleared_between_making_its_folder_and_its_lock_is_made_all_the
             path.parent.rmdir()
         return locked(path, wait=wait)
 
-    monkeypatch.setattr(kept.files, "locked", slow)
+    monkeypatch.setattr(locks, "locked", slow)
     assert add(tmp_path, "a")[3] == 3
     assert cleared
 
