@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from tlrun.data.streams import evaluation_batches
 from tlrun.data.transforms import Shape, Statistics, to_batch
 from tlrun.engine.evaluate import Evaluator
 from tlrun.engine.runtime import Precision, Runtime, has_native_bf16
-from tlrun.files import RunError, read_bytes
+from tlrun.files import RunError, reason_of
 from tlrun.models.transfer import build_model
 from tlrun.run import RunFolder, load_checkpoint
 from tlrun.strategies.base import Strategy
@@ -174,12 +173,16 @@ def _is_checkpoint(path: Path) -> bool:
 
     Raises RunError when it cannot be read.
     """
-    data = read_bytes(path)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) != ZIP:
+                return False
+            with zipfile.ZipFile(file) as archive:
+                return any(name.endswith("/data.pkl") for name in archive.namelist())
     except zipfile.BadZipFile:
-        return data.startswith(ZIP)
+        return True
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {reason_of(error)}") from error
 
 
 def _check_finished(folder: RunFolder) -> None:

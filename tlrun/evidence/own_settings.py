@@ -8,7 +8,6 @@ from typing import Any
 
 from tlrun.compose.override_text import holds
 from tlrun.compose.plan import Request, choices_alone, composed
-from tlrun.config import ConfigError
 from tlrun.report.groups import shown
 
 
@@ -61,9 +60,7 @@ def _alone(request: Request, name: str) -> Mapping[str, Any] | None:
     """What a strategy has by itself; None where that cannot be known, which composing will tell of."""
     try:
         (values,) = choices_alone(request, "strategy", [name])
-    except ConfigError:
-        return None
-    except Exception:  # Hydra raises many kinds
+    except Exception:  # ours, and Hydra's of many kinds
         return None
     return values
 
