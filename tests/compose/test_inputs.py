@@ -34,6 +34,20 @@ def test_normalisation_is_the_models_where_its_published_weights_are_the_start(c
 GREY = ("mnist_usps", "usps_mnist", "mnist_digits", "mnist_degraded", "fashion_degraded")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "model"),
+    [
+        (["data=mnist_usps"], "lenet"),
+        (["data=usps_mnist"], "lenet"),
+        (["data=usps_mnist", "model=dtn"], "dtn"),
+        (["experiment=mnist_usps_dann"], "digits_cnn"),
+        (["data=mnist_mnistm"], "digits_cnn"),
+    ],
+)
+def test_a_pair_may_bring_its_usual_model_where_none_is_asked_for(config, overrides, model):
+    assert config(*overrides).model.name == model
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("pair", "model", "channels"),
