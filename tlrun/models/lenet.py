@@ -27,7 +27,8 @@ class LeNet(Backbone):
                 "conv1": nn.Sequential(nn.Conv2d(channels, 20, kernel_size=5), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
                 "conv2": nn.Sequential(
                     nn.Conv2d(20, 50, kernel_size=5),
-                    nn.MaxPool2d(2),  # before the dropout, which scales whole maps: the same, on a quarter of the values
+                    # Before the dropout, which scales whole maps: the same result, on a quarter of the values.
+                    nn.MaxPool2d(2),
                     nn.Dropout2d(0.5),
                     nn.ReLU(inplace=True),
                     nn.Flatten(),
