@@ -81,7 +81,8 @@ def _check_unchanged(config: ExperimentConfig, folder: RunFolder) -> None:
     for role, now in found.items():
         before = (card.get(role) or {}).get("fingerprint")
         if before != now:
-            why = f"is of other files of data.{role} than are there now ({before}, now {now}); put them back to use it"
+            seen = f"fingerprint {str(before)[:12]}, now {now[:12]}"
+            why = f"is of other files of data.{role} than are there now ({seen}); put them back to use it"
             raise Damaged(folder.path, why)
 
 
