@@ -23,11 +23,13 @@ from tlrun.data.split_domain import Role, SplitDomain, SplitName, split_domain
 from tlrun.data.splits import Labels
 from tlrun.metrics.classification import ClassificationMetrics, SplitMetrics
 from tlrun.run import Prediction
-from tlrun.trained import ROLES, Trained
+from tlrun.trained import ROLES, Trained, check_same_data
 
 Which = Literal["train", "val", "test", "all"]
 INPUTS = ("image_size", "channels", "normalize", "fit", "crop_fraction", "interpolation")
 """Settings of `data` that the model was trained for; an evaluation takes them from the run."""
+HOW_READ = ("root", "cache", "cache_root", "cache_gigabytes", "workers", "download", "label_sets")
+"""Settings of `data` that change none of a run's own rows."""
 BASE = "the_run"
 """The name under which a run's own pair can be chosen while its overrides are composed."""
 
@@ -60,13 +62,19 @@ def asked_data(trained: Trained, overrides: Sequence[str], *, config_dir: str | 
                 for key in keys if key.partition(".")[0] != "data" and not key.startswith("domain@data.")]  # fmt: skip
     problems += [f"data.{key}: is the run's own ({getattr(given, key)}), since its model takes no other inputs"
                  for key in INPUTS if f"data.{key}" in keys]  # fmt: skip
+    named = ROLES if "data" in keys else _domains(keys)
+    if not named:
+        splitting = [f"data.{key}" for key in PairSettings.model_fields if key not in (*HOW_READ, *INPUTS)]
+        problems += [f"{key}: would split the run's own rows anew, so that rows it has learnt from could be tested; name "
+                     "what to evaluate on, with domain@data.target=... or data.target.KEY=..."
+                     for key in keys if key in splitting]  # fmt: skip
     if problems:
         raise ConfigError(problems)
     data = typed_pair(_composed(given, overrides, config_dir)) if overrides else given
-    own = inputs_taken(trained) if "data" in keys or _domains(keys) else {key: getattr(given, key) for key in INPUTS}
+    own = inputs_taken(trained) if named else {key: getattr(given, key) for key in INPUTS}
     root = Path(data.root).expanduser()
     own |= {role: getattr(data, role).resolved(root) for role in roles_of(data)}
-    return Asked(data.model_copy(update=own), roles_of(data) if "data" in keys else _domains(keys))
+    return Asked(data.model_copy(update=own), roles_of(data) if "data" in keys else named)
 
 
 def inputs_taken(trained: Trained) -> dict[str, Any]:
@@ -120,11 +128,13 @@ def evaluate(
     """Every split of every domain that has rows. advance: told how many rows are done with.
 
     Without a domain named, val and test are those of the run, with its planted noise and without granted rows where
-    they leave the test set. Raises ConfigError where data are missing or do not fit the model, RunError for files.
+    they leave the test set. Raises ConfigError where data are missing or do not fit the model, RunError for files, and
+    where the run's own data are others than it was trained on.
     """
     pair = None
-    if not asked.domains and {"val", "test"} & set(splits):
+    if not asked.domains:
         pair = load_pair(asked.data, seed=trained.config.seed, device=trained.runtime.device)
+        check_same_data(pair, trained.fingerprint, where="eval")
     for domain in domains:
         read = functools.cache(partial(_domain, trained, asked.data, domain))
         for split in splits:

@@ -154,7 +154,7 @@ class RunFolder:
 
         A ConfigError before then puts back the files of `opened`, which are all that a run may write by then. fresh: all
         that an earlier start wrote is set aside until then under names that the next holder of the lock clears away, so
-        that a start which is cut off here is still a fresh one; such a ConfigError puts it back.
+        that a start which is cut off here is still a fresh one; any error puts it back.
         """
         before = {path: files.read_bytes(path) if path.exists() else None for path in self.opened if not fresh}
         aside = self._set_aside() if fresh else {}
@@ -171,8 +171,8 @@ class RunFolder:
 
         try:
             yield ready
-        except ConfigError:
-            if not is_ready:
+        except Exception as error:
+            if not is_ready and (aside or isinstance(error, ConfigError)):
                 for path in self.opened if fresh else ():
                     _remove(path)
                 while aside:

@@ -29,6 +29,8 @@ from tlrun.strategies.base import Strategy
 MODEL = "model."
 ZIP = b"PK\x03\x04"
 """How a ZIP archive begins."""
+FIELDS = ("config", "classes", "sizes", "fingerprint", "inputs", "model", "strategy")
+"""What a checkpoint must tell."""
 CPU = torch.device("cpu")
 ROLES: tuple[Role, ...] = ("source", "target")
 
@@ -39,6 +41,7 @@ class Trained:
 
     shape: (C, H, W) or (D,) of an input. inputs: by domain, plain values, how a row becomes one (`DomainPair.inputs`).
     statistics: what rows of each domain are normalised by, on the device. A run without a source has inputs of the target alone.
+    fingerprint: of the data that it was trained on.
     """
 
     config: ExperimentConfig
@@ -48,6 +51,7 @@ class Trained:
     statistics: Mapping[Role, Statistics]
     strategy: Strategy
     runtime: Runtime
+    fingerprint: str
 
     @property
     def evaluator(self) -> Evaluator:
@@ -123,7 +127,8 @@ def load_trained(place: RunFolder | Path, *, device: torch.device = CPU) -> Trai
     named = config.engine.precision
     precision: Precision = "bf16" if named == "bf16" else "fp16" if named == "fp16" and device.type != "cpu" else "fp32"
     runtime = Runtime(device, precision)
-    return Trained(config, task, shape, inputs, statistics, strategy.to(device).eval(), runtime)
+    strategy = strategy.to(device).eval()
+    return Trained(config, task, shape, inputs, statistics, strategy, runtime, content["fingerprint"])
 
 
 def read_config(folder: RunFolder) -> ExperimentConfig:
@@ -140,12 +145,15 @@ def load_run_pair(folder: RunFolder, config: ExperimentConfig, *, known: DomainP
     if pair is None:
         data = config.data.model_copy(update={"download": False})
         pair = load_pair(data, seed=config.seed, device=CPU)
-    before = folder.read_data_card().get("fingerprint")
-    if before != pair.fingerprint:
-        raise RunError(
-            f"{folder.path}: the data found here are not those of the run ({before}, now {pair.fingerprint})"
-        )
+    check_same_data(pair, folder.read_data_card().get("fingerprint"), where=str(folder.path))
     return pair
+
+
+def check_same_data(pair: DomainPair, before: str | None, *, where: str) -> None:
+    """Raises RunError where a pair is not the one of a run, whose fingerprint was that."""
+    if before != pair.fingerprint:
+        seen = f"{str(before)[:12]}, now {pair.fingerprint[:12]}"
+        raise RunError(f"{where}: the data found here are not those of the run (fingerprint {seen})")
 
 
 def _read(place: RunFolder | Path) -> tuple[Path, dict[str, Any]]:
@@ -163,7 +171,7 @@ def _read(place: RunFolder | Path) -> tuple[Path, dict[str, Any]]:
     else:
         raise ConfigError(f"{path}: no such run folder, and no checkpoint of this name")
     content = load_checkpoint(path, digest=digest)
-    if missing := [key for key in ("config", "classes", "sizes", "inputs", "model", "strategy") if key not in content]:
+    if missing := [key for key in FIELDS if key not in content]:
         raise _foreign(path, f"it lacks {', '.join(missing)}")
     return path, content
 

@@ -13,7 +13,7 @@ from tests.data.file_trees import save_classes, save_image
 from tests.engine.runs import TOY
 from tlrun import experiment
 from tlrun.cli import main
-from tlrun.config import ExperimentConfig
+from tlrun.config import ConfigError, ExperimentConfig
 from tlrun.files import RunError
 from tlrun.run import RunFolder
 
@@ -46,6 +46,31 @@ def test_finished_run_is_refused_once_its_files_changed(described: Describe, pho
         run(config)
     (photos / "dog" / "moved.png").rename(photos / "cat" / "000.png")
     assert run(config).state == "already done"
+
+
+@pytest.mark.parametrize("stray", ["stray.png", "newclass"])
+def test_files_that_are_no_such_domain_any_more_are_no_files_that_are_gone(
+    described: Describe, photos: Path, stray: str
+) -> None:
+    config = described(*settings(photos))
+    run(config)
+    save_image(photos / stray) if stray.endswith(".png") else (photos / stray).mkdir()
+    with pytest.raises(ConfigError, match=f"data.target: .*{stray}"):
+        run(config)
+
+
+def test_eval_does_not_split_changed_files_anew(
+    described: Describe, photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(described(*settings(photos))).folder
+    asked = ["eval", str(folder), "--device", "cpu"]
+    assert main(asked) == 0
+    save_image(photos / "cat" / "0000.png")
+    capfd.readouterr()
+    for split in ("test", "train", "all"):
+        assert main([*asked, "--split", split]) == 1
+        assert "eval: the data found here are not those of the run (fingerprint " in capfd.readouterr().err
+    assert main([*asked, f"data.target.root={photos}"]) == 0
 
 
 def test_another_picture_of_the_same_name_is_a_change(described: Describe, photos: Path) -> None:
@@ -87,6 +112,12 @@ def test_a_source_model_of_other_files_is_not_started_from(described: Describe, 
         match=r"source_only.* is of other files of data\.source .* remove the folder, and it is trained again$",
     ):
         run(longer)
+    # Nor does a fresh start, which cannot come to its first step, cost the run that is done.
+    fresh = config.model_copy(update={"run": config.run.model_copy(update={"fresh": True})})
+    with pytest.raises(RunError, match="remove the folder, and it is trained again$"):
+        run(fresh)
+    (other / "owl" / "more.png").unlink()
+    assert run(config).state == "already done"
 
 
 def test_compare_refuses_what_was_done_on_other_files(

@@ -538,7 +538,7 @@ def test_a_fresh_start_that_is_cut_off_takes_up_nothing_of_the_earlier_run(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = train(*SETTINGS)
-    was = folder.last.stat().st_ino
+    was = folder.last.stat().st_mtime_ns
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -549,7 +549,7 @@ def test_a_fresh_start_that_is_cut_off_takes_up_nothing_of_the_earlier_run(
             train(*SETTINGS, "run.fresh=true")
     assert folder.state() == "interrupted" and not folder.last.exists() and not folder.summary.exists()
     train(*SETTINGS)
-    assert "resumed" not in folder.log.read_text() and folder.last.stat().st_ino != was
+    assert "resumed" not in folder.log.read_text() and folder.last.stat().st_mtime_ns != was
 
     with folder.lock(wait=False):
         opening = folder.opening(fresh=True)  # and the process is killed here

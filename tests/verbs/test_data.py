@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import compose_config
+from tests.data.file_trees import damage, save_classes
 from tlrun.cli import main
+from tlrun.compose.resolve import name_choices
 from tlrun.data.datasets.base import DomainData, Rows
+from tlrun.data.domain import split_pair
+from tlrun.data.rows import FileRows
+from tlrun.data.split_domain import Split
 from tlrun.verbs.data import card_lines
 
 SMALL = ("data=pair", "domain@data.source=mnist", "domain@data.target=mnist", "data.image_size=null",
@@ -104,6 +111,28 @@ def test_no_picture_leaves_no_file(data: Run, tmp_path: Path) -> None:
 
 def test_check_finds_nothing_wrong_with_two_clusters(data: Run) -> None:
     assert data("check", "data=toy_gaussians") == (0, "toy_gaussians: 0 problems, 0 notes\n", "")
+
+
+def test_check_looks_for_leaks_between_the_splits_that_a_run_has(data: Run, tmp_path: Path) -> None:
+    photos = save_classes(tmp_path / "photos", 12)
+    bad = [damage(photos / "cat" / f"00{number}.png") for number in range(5)]
+    asked = ["data=folder", f"data.target.root={photos}", "data.image_size=28", "model=lenet", "strategy=scratch",
+             "data.on_bad_image=skip"]  # fmt: skip
+    settings = name_choices(compose_config(*asked)).data
+    used, held = ({name: _names(split) for name, split in split_pair(settings, keep_bad=keep)["target"].splits.items()}
+                  for keep in (False, True))  # fmt: skip
+    # In a check that splits the damaged files too, both of these would be train rows.
+    test = next(name for name in used["test"] if name in held["train"])
+    train = next(name for name in used["train"] if name in held["train"])
+    shutil.copy(photos / train, photos / test)
+    code, out, _ = data("check", *asked)
+    assert code == 1 and f"test: 1 rows stand in photos (target), train too (files {test})" in out
+    assert all(path.relative_to(photos).as_posix() in out for path in bad)
+
+
+def _names(split: Split) -> list[str]:
+    assert isinstance(split.x, FileRows)
+    return [split.x.files.names[number] for number in split.x.numbers.tolist()]
 
 
 def test_check_of_a_domain_against_itself_finds_its_leaks_and_fails(data: Run) -> None:

@@ -154,7 +154,11 @@ def test_a_finished_runs_data_need_not_be_there_for_other_data(photo: RunFolder,
         (("--split", "tst"), ["eval: --split tst: must be of train, val, test, all, or several with commas"]),
         (("--spilt", "test"), ["eval: --spilt: no such option; see tlrun eval --help"]),
         ((*COLOURED, "--domain", "source"), ["eval: --domain source: is not among what is evaluated (target)"]),
-        (("data.val_fraction=2",), ["data.val_fraction: must be below 1, got 2"]),
+        (("data.workers=0",), ["data.workers: must be at least 1, got 0"]),
+        (("data.val_fraction=0.4",), [
+            "data.val_fraction: would split the run's own rows anew, so that rows it has learnt from could be tested; name "
+            "what to evaluate on, with domain@data.target=... or data.target.KEY=..."
+        ]),
     ],
 )  # fmt: skip
 def test_a_wrong_command_says_what_is_wrong(

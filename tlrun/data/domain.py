@@ -146,17 +146,20 @@ def load_domain(config: PairSettings, role: Role) -> DomainData:
 def found_fingerprints(config: PairSettings) -> dict[Role, str]:
     """The content fingerprint of each domain of files, as the files lie there now: what a data card has of it.
 
-    Nothing is decoded or downloaded. A domain whose files cannot be found is left out, and so is one that is no domain
-    of files, whose rows follow from its settings.
+    Nothing is decoded or downloaded. A domain whose place is not there is left out, and so is one that is no domain of
+    files, whose rows follow from its settings. Raises ConfigError where what is there is no such domain any more.
     """
     config = config.model_copy(update={"download": False})
     found: dict[Role, str] = {}
     for role in roles_of(config):
-        if isinstance(getattr(config, role), FileDomainSettings):
-            try:
-                found[role] = found_fingerprint(load_domain(config, role), role=role, config=config)
-            except ConfigError:
-                log.info("data.%s: its files are not here, so nothing tells whether they changed", role)
+        if not isinstance(getattr(config, role), FileDomainSettings):
+            continue
+        try:
+            whereabouts(config, role)
+        except ConfigError:
+            log.info("data.%s: its files are not here, so nothing tells whether they changed", role)
+        else:
+            found[role] = found_fingerprint(load_domain(config, role), role=role, config=config)
     return found
 
 

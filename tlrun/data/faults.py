@@ -68,24 +68,41 @@ class _Seen:
         return Fault(weight, self.where, what, rows, files, more=len(positions) > named)
 
 
-def find_faults(domains: Mapping[Role, SplitDomain], label_sets: LabelSets = "closed") -> list[Fault]:
-    """Everything found in the domains as training would read them, problems first. Reads every row, files too."""
+def find_faults(
+    domains: Mapping[Role, SplitDomain],
+    label_sets: LabelSets = "closed",
+    *,
+    with_bad: Mapping[Role, SplitDomain] | None = None,
+) -> list[Fault]:
+    """Everything found in the domains as training would read them, problems first. Reads every row, files too.
+
+    with_bad: the same domains with the files that give no image among their rows, where these are without them.
+    """
     found = [*_one_sided(domains, label_sets)]
-    seen: list[_Seen] = []
     for domain in domains.values():
         found += [*_gaps(domain), *_imbalance(domain)]
+    seen = _looked_at(domains)
+    for each in seen if with_bad in (None, domains) else _looked_at(with_bad):
+        found += _damaged(each)
+    for each in seen:
+        found += [*_constant(each), *_tiny(each), *_copies_within(each)]
+    for first, second in combinations(seen, 2):
+        if first.split is not second.split:
+            found += _copies_across(first, second)
+    return sorted(found, key=lambda fault: fault.weight != "problem")
+
+
+def _looked_at(domains: Mapping[Role, SplitDomain]) -> list[_Seen]:
+    """Every split of every domain; one that stands for two is read once."""
+    seen: list[_Seen] = []
+    for domain in domains.values():
         for name, split in domain.splits.items():
             same = [each for each in seen if each.split is split]  # as test is train under a transductive protocol
             looked = same[0].survey if same else survey(
                 split.x, is_image=domain.is_image, what=f"{domain.told}, {name}"
             )  # fmt: skip
             seen.append(_Seen(domain, name, looked))
-    for each in seen:
-        found += [*_damaged(each), *_constant(each), *_tiny(each), *_copies_within(each)]
-    for first, second in combinations(seen, 2):
-        if first.split is not second.split:
-            found += _copies_across(first, second)
-    return sorted(found, key=lambda fault: fault.weight != "problem")
+    return seen
 
 
 def _one_sided(domains: Mapping[Role, SplitDomain], label_sets: LabelSets) -> Iterator[Fault]:

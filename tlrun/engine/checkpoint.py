@@ -137,6 +137,7 @@ class Checkpoints:
             "config": engine.config.to_dict(),
             "classes": list(engine.pair.task.classes),
             "sizes": dict(engine.pair.task.sizes),
+            "fingerprint": engine.pair.fingerprint,
             "inputs": engine.pair.inputs(),
             "model": {name.removeprefix(MODEL): value for name, value in state.items() if name.startswith(MODEL)},
             "strategy": {name: value for name, value in state.items() if not name.startswith(MODEL)},

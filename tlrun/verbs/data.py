@@ -88,7 +88,9 @@ def _check(config: ExperimentConfig) -> int:
     from tlrun.data.faults import find_faults
 
     data = config.data.model_copy(update={"cache": "none"})  # each file itself is looked at
-    found = find_faults(split_pair(data, keep_bad=True), config.data.label_sets)
+    everything = split_pair(data, keep_bad=True)
+    used = split_pair(data) if data.on_bad_image == "skip" else everything
+    found = find_faults(used, config.data.label_sets, with_bad=everything)
     for fault in found:
         named = fault.files or fault.rows
         more = " ..." if fault.more else ""
