@@ -126,16 +126,16 @@ def test_bad_files_are_named_left_out_and_counted(photo: RunFolder, predict: Run
     contents = {"empty.jpg": b"", "text.jpg": b"no picture", "cut.jpg": whole[: len(whole) // 2], "good.jpg": whole}
     for name, content in contents.items():
         (tmp_path / "in" / name).write_bytes(content)
-    (tmp_path / "list.csv").write_text("path\nin/good.jpg\nin/gone.jpg\n")
+    (tmp_path / "list.csv").write_text("path\nin/good.jpg\nin/gone.jpg\nin/\0.jpg\n")
     code, out, err = predict(photo.path, "in", "list.csv", "--output", "-")
     assert code == 1
     assert [row["path"] for row in table(out)] == ["in/good.jpg", "in/good.jpg"]
     told = err.splitlines()
     assert [line.split(":")[1].strip() for line in told[:-1]] == [
-        "in/cut.jpg", "in/empty.jpg", "in/text.jpg", "in/gone.jpg",
+        "in/cut.jpg", "in/empty.jpg", "in/text.jpg", "in/gone.jpg", "in/\ufffd.jpg",
     ]  # fmt: skip
     assert "left out: in/empty.jpg: an empty file" in told
-    assert told[-1].startswith("2 predicted, 4 left out (")
+    assert told[-1].startswith("2 predicted, 5 left out (")
 
 
 def test_the_table_shows_path_class_probability_and_second_guess(photo: RunFolder, predict: Run) -> None:

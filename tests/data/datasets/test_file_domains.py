@@ -137,6 +137,21 @@ def test_a_csv_that_is_wrong_is_told_by_line(tmp_path: Path, load: Any, content:
     assert message(lambda: load("csv", file="a.csv")) == f"data: {tmp_path}/a.csv{wrong}"
 
 
+@pytest.mark.parametrize("kind", ["csv", "list", "names"])
+def test_a_file_of_names_that_is_no_text_in_utf8_is_told_by_file_and_line(tmp_path: Path, load: Any, kind: str) -> None:
+    text(tmp_path / "list", "a/1.jpg 0\n")
+    given = {"csv": {"file": "csv"}, "list": {"train": "list"}, "names": {"train": "list", "classes": "names"}}[kind]
+
+    def told(content: str, encoding: str) -> str:
+        (tmp_path / kind).write_bytes(content.encode(encoding))
+        return message(lambda: load("csv" if kind == "csv" else "list", **given)).removeprefix(f"data: {tmp_path}/")
+
+    nul = "holds a NUL byte, as no text in UTF-8 should; mend or convert it"
+    assert told("path,label\r\na/1.jpg,cat\r\na/\x00.jpg,dog\r\n", "utf-8") == f"{kind}, line 3: {nul}"
+    assert told("path\n", "utf-16-le") == f"{kind}, line 1: {nul}"
+    assert told("path\n", "utf-16").startswith(f"{kind} cannot be read as text in UTF-8: 'utf-8' codec can't decode")
+
+
 def test_lists_as_domainnet_has_them_name_classes_by_folder(tmp_path: Path, load: Any) -> None:
     text(tmp_path / "clipart_train.txt", "clipart/zebra/1.jpg 1\nclipart/air plane/2.jpg 0\n")
     text(tmp_path / "clipart_test.txt", "clipart/zebra/3.jpg 1\n\n")

@@ -94,6 +94,17 @@ def test_paths_in_a_list_start_from_its_folder_or_from_root(tmp_path: Path) -> N
     assert [each.path for each in found] == [str(tmp_path / "here" / "a.jpg"), "/abs/b.jpg"]
 
 
+def test_a_csv_in_utf16_is_told_and_a_nul_byte_in_one_path_left_to_who_opens_it(find: Find) -> None:
+    Path("list.csv").write_text("path\nb.jpg\nc\0.jpg\n")
+    assert find("list.csv") == ["b.jpg", "c\0.jpg"]
+    for encoding in ("utf-16-le", "utf-16-be"):
+        Path("list.csv").write_bytes("\ufeffpath\r\nb.jpg\r\n".encode(encoding))
+        for options in ({}, {"column": "path"}):
+            with pytest.raises(ConfigError) as error:
+                find("list.csv", **options)
+            assert str(error.value) == "list.csv, line 1: begins as text in UTF-16 does; save it as CSV in UTF-8"
+
+
 def test_a_pipe_gives_paths_by_line_or_by_nul(find: Find) -> None:
     assert find("-", pipe="b.jpg\nwith space/ü.jpg\n\n".encode()) == ["b.jpg", "with space/ü.jpg"]
     assert find("-", pipe=b"b.jpg\0two\nlines.jpg\0") == ["b.jpg", "two\nlines.jpg"]

@@ -228,6 +228,7 @@ def test_what_is_no_image_is_named_with_its_reason(tmp_path: Path) -> None:
         "text.png": "not an image of a known format, or its beginning is damaged",
         "folder.png": "is a directory",
         "none.jpg": "no such file or directory",
+        "nu\0l.jpg": "embedded null byte",
         "cut.jpg": "image file is truncated",
         "broken.png": "broken data stream",
     }.items():

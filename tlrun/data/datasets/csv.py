@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from tlrun.config import ConfigError, FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
 from tlrun.data.files.csv_rows import csv_rows
-from tlrun.data.files.file_domains import SPLIT_NAMES, Labelled, SplitName, domain_of, find_place, some
+from tlrun.data.files.file_domains import SPLIT_NAMES, Labelled, SplitName, domain_of, find_place, read_text, some
 
 COLUMNS = ("path", "label", "split", "domain")
 
@@ -52,19 +53,16 @@ class Csv(Domain):
 def read_rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     """Line number and cells of each row, and the names of columns that mean nothing here. Raises ConfigError."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            lines = csv_rows(opened)
-            _, names = next(lines, (1, []))
-            if "path" not in names:
-                raise ConfigError(
-                    f"data: {file} must have a column path, its first line has {some(names) or 'nothing'}"
-                )
-            if twice := [name for name in COLUMNS if names.count(name) > 1]:
-                places = [str(place) for place, name in enumerate(names, start=1) if name == twice[0]]
-                raise ConfigError(f"data: {file} has the column {twice[0]} more than once: columns {', '.join(places)}")
-            rows = [(line, _cells(names, row, line, file)) for line, row in lines]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise ConfigError(f"data: {file} cannot be read as CSV in UTF-8: {error}") from error
+        lines = csv_rows(io.StringIO(read_text(file), newline=""))
+        _, names = next(lines, (1, []))
+        if "path" not in names:
+            raise ConfigError(f"data: {file} must have a column path, its first line has {some(names) or 'nothing'}")
+        if twice := [name for name in COLUMNS if names.count(name) > 1]:
+            places = [str(place) for place, name in enumerate(names, start=1) if name == twice[0]]
+            raise ConfigError(f"data: {file} has the column {twice[0]} more than once: columns {', '.join(places)}")
+        rows = [(line, _cells(names, row, line, file)) for line, row in lines]
+    except csv.Error as error:
+        raise ConfigError(f"data: {file} cannot be read as CSV: {error}") from error
     return rows, [name for name in names if name not in COLUMNS]
 
 

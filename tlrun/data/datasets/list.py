@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tlrun.config import ConfigError, FileDomainSettings
 from tlrun.data.datasets.base import Domain, DomainData
-from tlrun.data.files.file_domains import Labelled, SplitName, domain_of, find_place
+from tlrun.data.files.file_domains import Labelled, SplitName, domain_of, find_place, read_text
 from tlrun.data.files.images import is_image_name
 
 
@@ -95,7 +95,7 @@ class List(Domain):
 def _read_classes(file: Path) -> tuple[str, ...]:
     """The names in a file, one a line. Raises ConfigError where it has none, or one twice."""
     places: dict[str, int] = {}
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         name = line.strip()
         if name in places:
             raise ConfigError(f"data: {file}, line {number}: names the class {name!r}, as line {places[name]} does")
@@ -127,7 +127,7 @@ def _named_labels(labelled: Sequence[Line], numbers: int, classes: tuple[str, ..
 def read_list(file: Path) -> list[Line]:
     """The lines of a list file but blank ones. Paths may have spaces. Raises ConfigError."""
     found: list[Line] = []
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         line = line.strip()
         if not line:
             continue
@@ -141,13 +141,6 @@ def read_list(file: Path) -> list[Line]:
     if not found:
         raise ConfigError(f"data: {file} names no image")
     return found
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"data: {file} cannot be read as text in UTF-8: {error}") from error
 
 
 def folder_names(labelled: Sequence[Line]) -> dict[str, str]:

@@ -47,6 +47,22 @@ def find_place(given: str | None, places: Places, *, what: Literal["folder", "fi
     raise ConfigError(f"data: {key}: {path}{where} {found}{hint}")
 
 
+def read_text(file: Path) -> str:
+    """A list or CSV file of names, its line ends as they are. Raises ConfigError where it is no text in UTF-8."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            text = opened.read()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"data: {file} cannot be read as text in UTF-8: {error}") from error
+    before, nul, _ = text.partition("\0")
+    if nul:  # valid in UTF-8, but in no path; text in UTF-16 is full of it
+        line = len(f"{before}{nul}".splitlines())
+        raise ConfigError(
+            f"data: {file}, line {line}: holds a NUL byte, as no text in UTF-8 should; mend or convert it"
+        )
+    return text
+
+
 def by_name(names: Iterable[str]) -> tuple[str, ...]:
     """Class names in order: by number where all are numbers, those of one number (01, 1) as text; else as text."""
     found = sorted(set(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import os
@@ -15,6 +16,8 @@ from tlrun.data.files.images import is_image_name
 
 COLUMNS = ("path", "file", "filename", "file_name", "image")
 """Headings, in either case, under which a list may have its paths; without any of them there is no header."""
+
+_UTF_16 = tuple(os.fsdecode(mark) for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 class Named(NamedTuple):
@@ -111,6 +114,8 @@ def _listed(path: str, column: str | None, root: Path | None) -> Iterator[Named]
         with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv_rows(file)
             _, first = next(rows, (1, []))
+            if first and first[0].startswith(_UTF_16):
+                raise ConfigError(f"{path}, line 1: begins as text in UTF-16 does; save it as CSV in UTF-8")
             at = _column(first, column, path)
             if at is None:
                 yield from (_of_list(row[0], root) for row in [first] if row and row[0])

@@ -171,6 +171,8 @@ def _decoded(path: Path | str, channels: Channels, wanted: Callable[[Size], Size
         if error.errno in _SYSTEM:
             raise
         raise BadImage(path, (error.strerror or str(error)).lower()) from error
+    except ValueError as error:  # a NUL byte in the path, which a list may have and no file
+        raise BadImage(path, str(error)) from error
     if not content:
         raise BadImage(path, "an empty file")
     try:
