@@ -65,7 +65,7 @@ def test_a_folder_that_is_not_there_is_told_with_where_it_was_sought(
     (tmp_path / "file").touch()
     monkeypatch.chdir(elsewhere)
     assert message(lambda: load("folder")) == (
-        "data: root: must name the folder, as in data.target.root=./PATH, or below data.root without ./; got null"
+        "data: root: must name the folder, as in root=./PATH, or below data.root without ./; got null"
     )
     assert message(lambda: load("folder", root="mine")) == (
         f"data: root: {tmp_path}/mine ('mine' below data.root={tmp_path}) is not there; there is one here: give ./mine"
@@ -106,7 +106,7 @@ def test_of_a_csv_with_domains_one_is_taken_by_name(tmp_path: Path, load: Any) -
     assert names(load("csv", file="a.csv", domain="day")) == [("1.jpg", "x"), ("2.jpg", "y")]
     assert Csv.Config(name="csv", title=None, file="a.csv", root=None, domain="day").called == "day"
     assert message(lambda: load("csv", file="a.csv")) == (
-        f"data: {tmp_path}/a.csv holds the domains day, night; choose one with data.target.domain=NAME"
+        f"data: {tmp_path}/a.csv holds the domains day, night; choose one with domain=NAME"
     )
     assert message(lambda: load("csv", file="a.csv", domain="dusk")) == (
         f"data: {tmp_path}/a.csv has the domains day, night, so domain=dusk cannot be taken"

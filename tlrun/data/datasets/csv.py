@@ -81,7 +81,7 @@ def _of_domain(
     """The rows of the domain asked for; all of them where there is one alone. Raises ConfigError."""
     there = sorted({row["domain"] for _, row in rows if "domain" in row})
     if domain is None and len(there) > 1:
-        raise ConfigError(f"data: {file} holds the domains {some(there)}; choose one with data.target.domain=NAME")
+        raise ConfigError(f"data: {file} holds the domains {some(there)}; choose one with domain=NAME")
     if domain is not None and domain not in there:
         has = f"the domains {some(there)}" if there else "no column domain"
         raise ConfigError(f"data: {file} has {has}, so domain={domain} cannot be taken")

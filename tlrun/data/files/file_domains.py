@@ -33,7 +33,7 @@ def find_place(given: str | None, places: Places, *, what: Literal["folder", "fi
     """
     if given is None:
         raise ConfigError(
-            f"data: {key}: must name the {what}, as in data.target.{key}=./PATH, or below data.root without ./; got null"
+            f"data: {key}: must name the {what}, as in {key}=./PATH, or below data.root without ./; got null"
         )
     from_here = given.startswith(("./", "../")) or given in (".", "..")
     path = (Path() if from_here else places.root).joinpath(Path(given).expanduser()).absolute()
