@@ -169,11 +169,18 @@ def test_a_wrong_command_says_what_is_wrong(
 
 
 def test_nothing_is_written_into_a_run(digits: RunFolder, evaluate: Run) -> None:
+    said = f"lies in the run folder {digits.path}; name another place\n"
     for place in (digits.path, digits.path / "plots"):
         code, _, err = evaluate(digits.path, "--output", place)
-        assert (code, err) == (
-            2, f"eval: --output {place}: lies in the run folder {digits.path}; name another place\n",
-        )  # fmt: skip
+        assert (code, err) == (2, f"tlrun eval: argument --output: {place} {said}")
+
+
+def test_an_output_that_is_no_folder_is_told_before_anything_is_read(evaluate: Run) -> None:
+    Path("file.py").touch()
+    Path("link").symlink_to("nowhere")
+    for place, wrong in (("file.py", "file.py"), ("file.py/deep/er", "file.py"), ("link", "link")):
+        told = f"tlrun eval: argument --output: {wrong} is no folder\n"
+        assert evaluate("nowhere", "--output", place) == (2, "", told)
 
 
 def test_an_evaluation_takes_the_place_of_an_earlier_one(digits: RunFolder, evaluate: Run, tmp_path: Path) -> None:

@@ -275,9 +275,28 @@ def test_a_file_that_is_no_checkpoint_is_told_so(
 def test_what_cannot_be_written_is_told_before_anything_is_predicted(photo: RunFolder, predict: Run) -> None:
     Path("taken").mkdir()
     assert predict(photo.path, kept(photo), "--output", "taken") == (1, "", "cannot write taken: it is a folder\n")
+    told = "tlrun predict: argument --output: new/ is no folder; name a file\n"
+    assert predict(photo.path, kept(photo), "--output", "new/") == (2, "", told)
+    assert not Path("new").exists()
     Path("file").touch()
     code, _, err = predict(photo.path, kept(photo), "--output", "file/out.csv")
     assert (code, err) == (1, "cannot write file/out.csv: Not a directory\n")
+
+
+def test_no_file_of_a_run_is_overwritten(photo: RunFolder, predict: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in photo.path.rglob("*")}
+    Path("link.csv").symlink_to(photo.predictions)
+    for place in (photo.predictions, photo.best, photo.path / "new.csv", "link.csv"):
+        told = f"tlrun predict: argument --output: {place} lies in the run folder {photo.path}; name another place\n"
+        assert predict(photo.path, kept(photo), "--output", place) == (2, "", told)
+    assert {path: path.stat().st_mtime_ns for path in photo.path.rglob("*")} == before
+
+
+def test_standard_output_is_no_file_of_the_run_that_one_stands_in(
+    photo: RunFolder, predict: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.path)
+    assert predict(photo.path, kept(photo), "--output", "-")[0] == 0
 
 
 def test_an_interruption_leaves_the_file_as_it_was(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,6 +66,33 @@ def at_least_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text}")
     return number
+
+
+def output_file(text: str) -> str:
+    """For argparse: a file that may be written, or `-`; none in a run's folder, and no folder's name where none is."""
+    if text != "-":
+        _check_outside_runs(Path(text))
+        if text.endswith(("/", os.sep)) and not Path(text).is_dir():
+            raise argparse.ArgumentTypeError(f"{text} is no folder; name a file")
+    return text
+
+
+def output_folder(text: str) -> Path:
+    """For argparse: a folder that is there or can be made, outside every run's folder."""
+    path = Path(text)
+    _check_outside_runs(path)
+    there = next(each for each in (path, *path.parents, Path()) if os.path.lexists(each))
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there} is no folder")
+    return path
+
+
+def _check_outside_runs(path: Path) -> None:
+    """Raises ArgumentTypeError for a place in a run's folder, which holds the run's own files and nothing else."""
+    place = Path(os.path.realpath(path))
+    for folder in (place, *place.parents):
+        if os.path.exists(folder / "status.json"):  # noqa: PTH110  # False, too, where nobody may look
+            raise argparse.ArgumentTypeError(f"{path} lies in the run folder {folder}; name another place")
 
 
 def add_machine(parser: Parser) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun.config import ConfigError
 from tlrun.evidence.findings import LIKELY, UNLIKELY
-from tlrun.verbs import Parser, tell
+from tlrun.verbs import Parser, output_file, tell
 
 if TYPE_CHECKING:
     from tlrun.config import ExperimentConfig
@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser("advise", "KEY=VALUE ...  [options]", EPILOG)
     parser.add_argument("--rows", type=int, default=500, metavar="N", help="measure N rows of each domain (500)")
     parser.add_argument("--quick", action="store_true", help="leave out what it would cost: time no step")
-    parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the page")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="everything as JSON; - prints it in place of the page"
+    )
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     asked, rest = parser.parse_with_settings(arguments)
     if asked.rows < LEAST_ROWS:

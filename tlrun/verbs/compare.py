@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlrun.verbs import Parser
+from tlrun.verbs import Parser, output_file
 
 if TYPE_CHECKING:
     from tlrun.evidence.comparison import Comparison, Member
@@ -40,7 +40,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="list the runs: done, missing, time expected")
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="for the pictures (report/)")
     parser.add_argument("--no-plots", action="store_true", help="tables alone")
-    parser.add_argument("--html", metavar="FILE", help="the whole report as one page, pictures inside")
+    parser.add_argument(
+        "--html", type=output_file, metavar="FILE", help="the whole report as one page, pictures inside"
+    )
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     chosen, overrides = parser.parse_with_settings(arguments)
     from tlrun.evidence.comparison import plan_comparison, read_asked

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlrun.verbs import Parser, tell
+from tlrun.verbs import Parser, output_file, tell
 
 if TYPE_CHECKING:
     from tlrun.evidence.difference import Agreement, Both, Course, Difference
@@ -29,7 +29,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser("diff", "RUN RUN [options]", EPILOG)
     parser.add_argument("first", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("second", type=Path, metavar="RUN", help="that of another")
-    parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the tables")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="everything as JSON; - prints it in place of the tables"
+    )
     asked = parser.parse_args(arguments)
     from tlrun.evidence.difference import difference
 

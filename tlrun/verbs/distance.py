@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlrun.config import ConfigError
 from tlrun.evidence.findings import LIKELY, UNLIKELY
-from tlrun.verbs import Parser, tell
+from tlrun.verbs import Parser, output_file, tell
 
 if TYPE_CHECKING:
     from tlrun.evidence.spaces import Side, Space, SplitName
@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> int:
         "--rows", type=int, default=1000, metavar="N", help="at most so many rows of each domain (1000)"
     )
     parser.add_argument("--split", choices=("train", "val", "test"), help="of which split (train; of a RUN test)")
-    parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the table")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="everything as JSON; - prints it in place of the table"
+    )
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     asked, rest = parser.parse_with_settings(arguments)
     if asked.rows < 10:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tlrun.config import ConfigError, DeviceSettings
-from tlrun.verbs import Parser, add_machine
+from tlrun.verbs import Parser, add_machine, output_folder
 
 if TYPE_CHECKING:
     from tlrun.data.split_domain import Role
@@ -38,13 +38,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or its checkpoints/best.pt")
     parser.add_argument("--split", default="val,test", metavar="LIST", help="of train, val, test, all (val,test)")
     parser.add_argument("--domain", choices=("source", "target"), help="one of the domains alone")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="a folder for all figures and predictions")
+    parser.add_argument("--output", type=output_folder, metavar="DIR", help="a folder for all figures and predictions")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     add_machine(parser)
     asked, overrides = parser.parse_with_settings(arguments)
     splits = _splits(asked.split)
-    if asked.output is not None:
-        _check_output(asked.output)
     from tlrun import predictions
     from tlrun.engine.runtime import resolve_device
     from tlrun.evaluation import asked_data
@@ -74,13 +72,6 @@ def _domains(data: Asked, only: Role | None) -> list[Role]:
     if only not in named:
         raise ConfigError(f"eval: --domain {only}: is not among what is evaluated ({', '.join(named)})")
     return [only]
-
-
-def _check_output(output: Path) -> None:
-    """Raises ConfigError where files would go into a run's folder, which holds its own files and nothing else."""
-    for folder in (output.resolve(), *output.resolve().parents):
-        if (folder / "status.json").exists():
-            raise ConfigError(f"eval: --output {output}: lies in the run folder {folder}; name another place")
 
 
 def _evaluate(

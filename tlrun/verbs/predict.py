@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tlrun.config import ConfigError, DeviceSettings
 from tlrun.report.guesses import GuessRows, GuessTable, printable
 from tlrun.report.named_file import named_file
-from tlrun.verbs import Parser, add_machine, at_least_one
+from tlrun.verbs import Parser, add_machine, at_least_one, output_file
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -67,7 +67,9 @@ def _parser() -> Parser:
     parser = Parser("predict", "RUN PATH ... [options]", EPILOG)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or its checkpoints/best.pt")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders, patterns, a .csv of paths, or -")
-    parser.add_argument("--output", metavar="FILE", help="a CSV file instead of the table; - prints it")
+    parser.add_argument(
+        "--output", type=output_file, metavar="FILE", help="a CSV file instead of the table; - prints it"
+    )
     parser.add_argument(
         "--top", type=at_least_one, metavar="K", help="this many guesses a row (table: 2; CSV: every class)"
     )

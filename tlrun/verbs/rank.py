@@ -17,7 +17,7 @@ from tlrun.config import ConfigError
 from tlrun.config.error_text import unknown
 from tlrun.metrics.transferability import SCORES
 from tlrun.report.named_file import named_file
-from tlrun.verbs import Parser, at_least_one
+from tlrun.verbs import Parser, at_least_one, output_file
 
 if TYPE_CHECKING:
     from tlrun.evidence.ranking import Candidate, Scored
@@ -93,8 +93,12 @@ def _asked(arguments: list[str]) -> Asked:
         "--by", choices=tuple(SCORES), default="logme", metavar="SCORE", help="what orders the table (logme)"
     )
     parser.add_argument("--rows", type=at_least_one, default=1000, metavar="N", help="at most so many rows (1000)")
-    parser.add_argument("--csv", metavar="FILE", help="the table as CSV; - prints it in place of the table")
-    parser.add_argument("--json", metavar="FILE", help="everything as JSON; - prints it in place of the table")
+    parser.add_argument(
+        "--csv", type=output_file, metavar="FILE", help="the table as CSV; - prints it in place of the table"
+    )
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="everything as JSON; - prints it in place of the table"
+    )
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     options, rest = parser.parse_with_settings(arguments)
     if options.csv == options.json == "-":

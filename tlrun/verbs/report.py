@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tlrun import files
 from tlrun.config import ConfigError
-from tlrun.verbs import Parser
+from tlrun.verbs import Parser, output_file
 
 FORMATS = ("csv", "markdown", "latex", "json", "html")
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         what = (
             "all of it as one page, pictures inside" if name == "html" else "the tables in this format; - prints them"
         )
-        parser.add_argument(f"--{name}", metavar="FILE", help=what)
+        parser.add_argument(f"--{name}", type=output_file, metavar="FILE", help=what)
     chosen = parser.parse_args(arguments)
     wanted = {name: getattr(chosen, name) for name in FORMATS if getattr(chosen, name) is not None}
     if len(to_stdout := [f"--{name}" for name, place in wanted.items() if place == "-"]) > 1:
