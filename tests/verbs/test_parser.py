@@ -15,6 +15,7 @@ from tlrun.cli import main
         *(("report", f"--{name}") for name in ("csv", "markdown", "latex", "json", "html")),
         *(("rank", "--csv"), ("rank", "--json"), ("advise", "--json"), ("diff", "--json"), ("distance", "--json")),
         *(("compare", "--html"), ("predict", "--output"), ("eval", "--output")),
+        ("data", "--picture"),
     ],
 )
 def test_a_place_in_a_runs_folder_is_refused_before_anything_is_done(

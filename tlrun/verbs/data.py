@@ -13,7 +13,7 @@ from tlrun.compose.inputs import run_card
 from tlrun.compose.plan import Request, settings
 from tlrun.compose.resolve import name_images
 from tlrun.config import ExperimentConfig
-from tlrun.verbs import Parser
+from tlrun.verbs import Parser, output_file
 
 NO_LABEL = "no label"
 
@@ -44,7 +44,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("what", choices=("show", "check", "prepare", "cache"))
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     parser.add_argument("--json", action="store_true", help="show: the card alone, as a run folder's data.json")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="show: where the picture goes (data_<pair>.png)")
+    parser.add_argument(
+        "--picture", type=output_file, metavar="FILE", help="show: where the picture goes (data_<pair>.png)"
+    )
     parser.add_argument("--no-picture", action="store_true", help="show: no picture")
     parser.add_argument("--clear", nargs="?", const=EVERYTHING, metavar="NAME", help="cache: remove it, or all of it")
     asked, rest = parser.parse_known_intermixed_args(arguments)
@@ -57,8 +59,8 @@ def main(arguments: list[str]) -> int:
         return _cache(config, asked.clear)
     config = name_images(config)
     if asked.what == "show":
-        return _show(config, json_only=asked.json, picture=None if asked.no_picture or asked.json else asked.picture
-                     or Path(f"data_{config.data.name}.png"))  # fmt: skip
+        picture = None if asked.no_picture or asked.json else Path(asked.picture or f"data_{config.data.name}.png")
+        return _show(config, json_only=asked.json, picture=picture)
     return {"check": _check, "prepare": _prepare}[asked.what](config)
 
 
