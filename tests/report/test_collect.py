@@ -50,12 +50,13 @@ def test_links_are_followed_and_loops_end(finished: Finished, tmp_path: Path) ->
 
 def test_folders_that_are_no_finished_run_are_named_with_the_reason(finished: Finished, tmp_path: Path) -> None:
     finished("source_only")
-    runs = {name: finished("mmd", seed=seed) for seed, name in enumerate("abcdefghijklm")}
+    runs = {name: finished("mmd", seed=seed) for seed, name in enumerate("abcdefghijklmn")}
     runs["a"].write_status("failed", "loss_mmd is nan at step 3")
     runs["b"].write_status("running")
     runs["c"].summary.write_text('{"format": 1, "stat')
     runs["d"].summary.write_text(json.dumps({**runs["d"].read_summary(), "format": 2}))
     runs["e"].config.unlink()
+    runs["n"].data_card.unlink()
     runs["f"].config.write_text("a: [1,")
     runs["g"].status.unlink()
     runs["j"].status.write_text('{"format": 1, "state": 5}')
@@ -82,6 +83,7 @@ def test_folders_that_are_no_finished_run_are_named_with_the_reason(finished: Fi
         "b": "the run is interrupted",
         "d": "d/summary.json was written by a newer tlrun (format 2, this one reads 1); update tlrun",
         "e": "cannot read e/config.yaml: No such file or directory",
+        "n": "cannot read n/data.json: No such file or directory",
         "foreign": "foreign/status.json was not written by tlrun: it states no format",
         "g": "not a run folder, or half-written: it has summary.json and config.yaml and metrics.csv but no status.json",
         "h": "h/summary.json lacks data, strategy, seed, digest",

@@ -212,7 +212,7 @@ def test_the_page_asks_for_nothing_and_lets_no_other_script_run(finished: Finish
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", ["data.json", "environment.json", "command.txt"])
+@pytest.mark.parametrize("damage", ["environment.json", "command.txt"])
 def test_a_file_that_is_missing_or_damaged_stops_nothing(finished: Finished, tmp_path: Path, damage: str) -> None:
     sweep(finished)
     runs = found(tmp_path).collection.runs

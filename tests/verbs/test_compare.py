@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -192,10 +193,37 @@ def test_pictures_that_are_gone_or_of_another_report_are_drawn_again(
     finally:
         summary.write_text(before)
     assert len(drawn) == 4
+    (predictions,) = (compared / "outputs").glob("*-mmd-*/predictions.csv")
+    kept = predictions.rename(compared / "kept.csv")
+    try:
+        assert main(command) == 0 and len(drawn) == 5
+    finally:
+        kept.rename(predictions)
+    assert [main(command), main(command)] == [0, 0] and len(drawn) == 6
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["summary.json", "config.yaml"])
+def test_a_page_to_a_pipe_is_written_each_time(
+    compared: Path, untrained: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tlrun.report import plots
+
+    monkeypatch.setattr(plots, "draw", lambda *_, **__: [])
+    monkeypatch.chdir(compared)
+    command = [*(each for each in TOY if each != "--no-plots"), "strategy=mmd", "seeds=1", "--out", str(tmp_path / "p")]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for _ in range(2):
+        reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+        assert main([*command, "--html", str(pipe)]) == 0
+        assert "target_only" in reader.communicate()[0]
+        capfd.readouterr()
+        assert main([*command, "--html", "-"]) == 0
+        assert "</html>" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml", "data.json"])
 def test_a_run_that_has_lost_a_file_is_named_and_the_exit_code_is_1(
     name: str, compared: Path, untrained: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,11 +241,12 @@ def test_a_run_that_has_lost_a_file_is_named_and_the_exit_code_is_1(
     assert code == 1
     assert "\nsource_only " in out and "\nmmd " not in out
     assert err == (
-        "left out of the comparison, though done; remove the folder, and the same command makes the run again:\n"
+        "left out of the comparison, though done; where it cannot be mended, remove the folder, and the same command "
+        "makes the run again:\n"
         f"  {folder}: cannot read {folder}/{name}: No such file or directory\n"
     )
     assert any(line.startswith("damaged ") and " mmd " in line for line in listed.splitlines())
-    assert listed.endswith("3 of 4 done, 1 damaged: remove their folders to make them again\n")
+    assert listed.endswith("3 of 4 done, 1 damaged: what is wrong with them is told without --dry-run\n")
 
 
 def test_the_page_can_come_without_pictures(compared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Estimates:
         return None if epoch is None else epoch * max(left, 0)
 
     def _epoch_seconds(self, config: ExperimentConfig) -> float | None:
-        run = Run(RunFolder.of(config), config.to_dict(), {})
+        run = Run(RunFolder.of(config), config.to_dict(), {}, {})
         work = _work(run)
         for known, seconds in self._known:
             if known == work:

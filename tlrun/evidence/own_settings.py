@@ -34,7 +34,7 @@ def share_out(
     """
     request = Request(tuple(common), config_dir=config_dir)
     alone: dict[str, Mapping[str, Any] | None] = dict.fromkeys((*asked, *added))
-    experiment = next((text for text in common if text.lstrip("+").startswith("experiment=")), None)
+    experiment = next((text for text in reversed(common) if text.lstrip("+").startswith("experiment=")), None)
     if experiment or (own and len(asked) > 1):
         alone = {name: _alone(request, name) for name in alone}
     resets: dict[str, tuple[str, ...]] = {}

@@ -28,7 +28,7 @@ _NODES = ("strategy", "data", "model", "optim", "schedule", "engine", "augment",
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, its resolved settings as plain values, its summary.
+    """A finished run: its folder, its resolved settings as plain values, its summary, its data card.
 
     What it reads of the other files is all that the run wrote: a file that the summary says must be there and is not, or
     that has fewer rows than it says, is a RunError that names the file.
@@ -37,6 +37,7 @@ class Run:
     folder: RunFolder
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
+    card: Mapping[str, Any]
 
     @property
     def pair(self) -> str:
@@ -99,11 +100,8 @@ class Run:
             raise files.damaged(path, f"it has {found} {what}, {self.folder.summary.name} says {wanted:g}")
 
     def _fingerprints(self) -> dict[str, str]:
-        """By dotted key the first digits of what the data card has of a domain's content; none without a card."""
-        try:
-            card = self.folder.read_data_card()
-        except RunError:
-            return {}
+        """By dotted key the first digits of what the data card has of a domain's content."""
+        card = self.card
         domains = {role: card[role] for role in ("source", "target") if isinstance(card.get(role), Mapping)}
         return {f"data.{role}.fingerprint": str(each.get("fingerprint"))[:8] for role, each in domains.items()}
 
@@ -195,7 +193,7 @@ def read_run(folder: RunFolder) -> Run:
         raise RunError(f"{folder.summary} lacks {', '.join(missing)}")
     if (config.get("seed"), config["strategy"].get("name")) != (summary["seed"], summary["strategy"]):
         raise RunError(f"{folder.config} and {folder.summary} are of different runs")
-    return Run(folder, config, summary)
+    return Run(folder, config, summary, folder.read_data_card())
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -40,7 +40,7 @@ def confusions(groups: Sequence[Group]) -> Figure:
 
 def write_run(folder: RunFolder) -> list[Path]:
     """Draws `plots/confusion.png` of a finished run: source and target test rows, as far as they have labels."""
-    run = Run(folder, folder.read_config(), folder.read_summary())
+    run = Run(folder, folder.read_config(), folder.read_summary(), folder.read_data_card())
     with style.styled():
         found = {domain: _summed([run], domain) for domain in style.DOMAINS}
         panels = [(f"{domain} test", *summed) for domain, summed in found.items() if summed is not None]

@@ -49,7 +49,7 @@ def run_curves(folder: RunFolder) -> Figure:
     """One run: its loss, and its accuracy on both domains, with the epoch that its selection rule chose."""
     import pandas
 
-    run = Run(folder, folder.read_config(), folder.read_summary())
+    run = Run(folder, folder.read_config(), folder.read_summary(), folder.read_data_card())
     metrics, summary = pandas.DataFrame(run.metrics), run.summary
     figure = style.figure(height=3.1)
     halves: Any = figure.subfigures(1, 2)

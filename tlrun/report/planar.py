@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tlrun.files import RunError
 from tlrun.report import style
 from tlrun.report.collect import Run
 from tlrun.report.groups import Group
@@ -27,10 +26,7 @@ GRID = 200
 
 def is_planar(run: Run) -> bool:
     """Whether the run's rows are points of the plane, as its data card says."""
-    try:
-        return bool(run.folder.read_data_card().get("input_shape") == [2])
-    except RunError:
-        return False
+    return bool(run.card.get("input_shape") == [2])
 
 
 @dataclass(frozen=True)

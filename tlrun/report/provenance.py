@@ -95,14 +95,11 @@ def origins(runs: Sequence[Run]) -> tuple[list[Origin], Table | None]:
 
 
 def data_cards(groups: Iterable[Group]) -> list[DataCard]:
-    """The cards that differ in more than the labels granted, pair by pair; of runs without a readable card none."""
+    """The cards that differ in more than the labels granted, pair by pair."""
     found: dict[str, tuple[Mapping[str, Any], list[Run]]] = {}
     for run in (run for group in groups for run in group.runs):
-        try:
-            card = run.folder.read_data_card()
-        except RunError:
-            continue
-        found.setdefault(run.pair + json.dumps(_without_grants(card), sort_keys=True), (card, []))[1].append(run)
+        key = run.pair + json.dumps(_without_grants(run.card), sort_keys=True)
+        found.setdefault(key, (run.card, []))[1].append(run)
     return [_card(card, runs) for card, runs in found.values()]
 
 

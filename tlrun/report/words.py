@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tlrun.files import RunError
 from tlrun.report.collect import Run
 from tlrun.report.contents import Contents
 from tlrun.report.groups import Group, short, shown
@@ -122,18 +121,13 @@ def _compared(groups: Sequence[Group]) -> str:
 
 
 def _domains(runs: Sequence[Run]) -> str:
-    """`from mnist to mnistm, 10 classes`, as far as the first data card that can be read says so."""
-    for run in runs:
-        try:
-            card = run.folder.read_data_card()
-        except RunError:
-            continue
-        source, target = (card[role].get("name") if isinstance(card.get(role), dict) else None for role in _ROLES)
-        classes = card.get("classes")
-        named = f"from {source} to {target}" if source and target else f"on {target}" if target else ""
-        count = f"{len(classes)} classes" if isinstance(classes, list) else ""
-        return ", ".join(each for each in (named, count) if each)
-    return ""
+    """`from mnist to mnistm, 10 classes`, as far as the first data card says so."""
+    card = runs[0].card
+    source, target = (card[role].get("name") if isinstance(card.get(role), dict) else None for role in _ROLES)
+    classes = card.get("classes")
+    named = f"from {source} to {target}" if source and target else f"on {target}" if target else ""
+    count = f"{len(classes)} classes" if isinstance(classes, list) else ""
+    return ", ".join(each for each in (named, count) if each)
 
 
 _ROLES = ("source", "target")

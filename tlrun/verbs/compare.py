@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlrun.verbs import Parser, output_file
+from tlrun.config import ConfigError
+from tlrun.verbs import Parser, output_file, output_folder
 
 if TYPE_CHECKING:
     from tlrun.evidence.comparison import Comparison, Member
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 EPILOG = """\
 Runs what is missing of the strategies, the floor (source_only), the ceiling (target_only) and, where target labels are
 granted, scratch; all with the same budget, splits and seeds. Then it shows the tables of `tlrun report` on these runs.
-Given again, the command goes on where it was cut off, or shows the tables once more. A run that is done and has lost a
-file is named, left out, and the exit code is 1.
+Given again, the command goes on where it was cut off, or shows the tables once more. A run that is done and whose
+settings, summary or data card cannot be read is named, left out, and the exit code is 1; any other file that it has lost
+is named where something would be told from it.
 
   seeds=5          seeds 0 to 4 (3 without it, 200 at most); seeds=3,4,9 are these; seeds=7, is the one
   labels=1,5,10    every run at each of these grants of target labels a class; else data.target_labels as it is
@@ -38,13 +40,17 @@ def main(arguments: list[str]) -> int:
     """
     parser = Parser("compare", "strategy=A,B data=PAIR [seeds=N] [labels=N,M] [KEY=VALUE ...] [options]", EPILOG)
     parser.add_argument("--dry-run", action="store_true", help="list the runs: done, missing, time expected")
-    parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="for the pictures (report/)")
+    parser.add_argument(
+        "--out", type=output_folder, default=Path("report"), metavar="DIR", help="for the pictures (report/)"
+    )
     parser.add_argument("--no-plots", action="store_true", help="tables alone")
     parser.add_argument(
         "--html", type=output_file, metavar="FILE", help="the whole report as one page, pictures inside"
     )
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAML beside ours")
     chosen, overrides = parser.parse_with_settings(arguments)
+    if chosen.html is not None and Path(chosen.html).is_dir():
+        raise ConfigError(f"compare: --html {chosen.html}: is a folder; name a file")
     from tlrun.evidence.comparison import plan_comparison, read_asked
 
     comparison = plan_comparison(read_asked(overrides, config_dir=chosen.config_dir))
@@ -79,7 +85,10 @@ def _compare(comparison: Comparison, arguments: list[str], chosen: argparse.Name
         _report(folders, out=None if chosen.no_plots else chosen.out, html=chosen.html)
     damaged = [f"{path}: {damage}" for path, damage in done.items() if damage is not None]
     if damaged:
-        say("left out of the comparison, though done; remove the folder, and the same command makes the run again:")
+        say(
+            "left out of the comparison, though done; where it cannot be mended, remove the folder, and the same command "
+            "makes the run again:"
+        )
         say(*(f"  {each}" for each in damaged))
     return code or (FAILED if damaged else DONE)
 
@@ -122,17 +131,26 @@ def _report(folders: Sequence[Path], *, out: Path | None, html: str | None) -> N
     """The tables, and pictures and page where they are not there from the last time.
 
     Drawing takes longer than all else here, so a file beside the pictures has the checksums of what was shown, the runs'
-    summaries, and of what shows it; where any of these has changed since or is gone, all is drawn again.
+    tables and records, and of what shows it; where any of these has changed since, is gone or is new, all is drawn again,
+    and always for a page that goes to a pipe.
     """
     from tlrun import files
     from tlrun.report.report import report
 
-    shown = [*(path / "summary.json" for path in sorted(folders)), *([Path(html)] if html else [])]
+    shown = [path for folder in sorted(folders) for path in _told_from(folder)]
+    page = None if html is None or html == "-" or (Path(html).exists() and not Path(html).is_file()) else Path(html)
+    shown += [page] if page else []
     names = None if out is None else out / "compared.txt"
-    drawn = names is not None and _is_drawn(names, shown)
+    drawn = names is not None and (html is None or page is not None) and _is_drawn(names, shown)
     pictures = report(folders, {"html": html} if html and not drawn else {}, plots=None if drawn else out)
     if names is not None and not drawn:
         files.write_bytes(names, _checksums([*shown, *(path for each in pictures for path in each.files)]).encode())
+
+
+def _told_from(folder: Path) -> list[Path]:
+    """The tables and records of a run, from which all is told but what its checkpoint would say."""
+    kinds = (".csv", ".json", ".yaml")
+    return sorted(path for path in folder.iterdir() if path.suffix in kinds and path.name != "status.json")
 
 
 def _is_drawn(names: Path, shown: Sequence[Path]) -> bool:
@@ -185,7 +203,7 @@ def _total(count: int, open_runs: int, damaged: int, seconds: float, unknown: Se
 
     total = f"{count - open_runs - damaged} of {count} done"
     if damaged:
-        total += f", {damaged} damaged: remove their folders to make them again"
+        total += f", {damaged} damaged: what is wrong with them is told without --dry-run"
     if not open_runs:
         return total
     names = ", ".join(dict.fromkeys(unknown))
