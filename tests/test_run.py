@@ -319,6 +319,16 @@ def test_summary_refuses_a_wrong_type(tmp_path: Path, name: str, value: Any, mes
         RunFolder(tmp_path).write_summary(summary(**{name: value}))
 
 
+def test_summary_of_a_wrong_type_is_damaged_and_one_of_fewer_fields_is_not(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.summary.write_text('{"format": 1, "regret": 1, "twin_rows": null, "of_a_later_version": "x"}')
+    assert folder.read_summary() == {"format": 1, "regret": 1, "twin_rows": None, "of_a_later_version": "x"}
+    folder.summary.write_text('{"format": 1, "regret": "x"}')
+    message = f"{folder.summary} is damaged (regret must be float or None, got 'x')"
+    with pytest.raises(RunError, match=f"^{re.escape(message)}$"):
+        folder.read_summary()
+
+
 # --- status
 
 

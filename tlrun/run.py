@@ -267,14 +267,16 @@ class RunFolder:
             missing = [name for name in SUMMARY_FIELDS if name not in content]
             unknown = [name for name in content if name not in SUMMARY_FIELDS]
             raise ValueError(f"summary: missing {missing}, unknown {unknown}")
-        for name, (kind, _) in SUMMARY_FIELDS.items():
-            value, allowed = content[name], (int, float) if kind is float else kind
-            if value is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
-                raise ValueError(f"summary: {name} must be {kind.__name__} or None, got {value!r}")
+        if wrong := _wrong_type(content):
+            raise ValueError(f"summary: {wrong}")
         files.write_json(self.summary, {name: content[name] for name in SUMMARY_FIELDS})
 
     def read_summary(self) -> dict[str, Any]:
-        return files.read_json(self.summary)
+        """Each of SUMMARY_FIELDS that it has is of its type or None; an older version's has not all of them."""
+        content = files.read_json(self.summary)
+        if wrong := _wrong_type(content):
+            raise files.damaged(self.summary, wrong)
+        return content
 
     def write_metrics(self, columns: Sequence[str], history: Iterable[Mapping[str, Any]]) -> None:
         """The whole history, a row an epoch, under the columns of `metrics_columns`."""
@@ -323,6 +325,15 @@ class RunFolder:
 
     def read_predictions(self) -> pandas.DataFrame:
         return files.read_table(self.predictions)
+
+
+def _wrong_type(summary: Mapping[str, Any]) -> str | None:
+    """The first of SUMMARY_FIELDS whose value in a summary is of another type, and what that is."""
+    for name, (kind, _) in SUMMARY_FIELDS.items():
+        value, allowed = summary.get(name), (int, float) if kind is float else kind
+        if value is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
+            return f"{name} must be {kind.__name__} or None, got {value!r}"
+    return None
 
 
 def _remove(path: Path) -> None:

@@ -191,6 +191,8 @@ def unfinished(folder: RunFolder) -> None:
         (lambda folder: folder.metrics.unlink(), "diff: cannot read {path}/metrics.csv: No such file or directory"),
         (lambda folder: folder.environment.unlink(), "diff: cannot read {path}/environment.json: No such file or directory"),
         (damage("predictions.csv", "row,label\n1,a\n"), "diff: {path}/predictions.csv is damaged (it lacks prediction)"),
+        (damage("summary.json", '{"format": 1, "regret": "x"}'), "diff: {path}: {path}/summary.json is damaged (regret must "
+         "be float or None, got 'x')"),
         (lambda folder: shutil.rmtree(folder.path), "diff: {path} is not there, must be a run folder"),
     ],
 )  # fmt: skip
