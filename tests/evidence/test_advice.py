@@ -89,7 +89,7 @@ TABLE: list[tuple[str, dict[str, Any], list[str]]] = [
     ("medium, no source", {"granted": 1_000, **NO_SOURCE, **IMAGENET},
      ["fine_tune train=last_k last_k=2", "progressive", "fine_tune"]),
     ("no source, no weights", {"granted": 1_000, **NO_SOURCE, "start": "nowhere"}, ["scratch"]),
-    ("random weights asked for", {"granted": 100, "spaces": FAR, "start": "nowhere"}, ["dann", "scratch"]),
+    ("random weights asked for", {"granted": 100, "spaces": FAR, "start": "random"}, ["dann", "scratch"]),
     ("tiny source", {"granted": 100, "spaces": FAR, **TINY}, ["scratch", "fine_tune"]),
     ("tiny source, ImageNet", {"granted": 100, "spaces": FAR, **TINY, **IMAGENET},
      ["feature_extract", "fine_tune train=last_k last_k=2"]),
@@ -116,10 +116,10 @@ def grid() -> list[Findings]:
             "target_rows": rows, "shares_moved": shares, "has_bottleneck": bottleneck, **source,
         })
         for granted, spaces, start, stages, epochs, rows, shares, bottleneck, source in itertools.product(
-            (0, 10, 2_000, 20_000, 60_000), (CLOSE, BETWEEN, FAR, ()), ("imagenet", "given", "source", "nowhere"),
+            (0, 10, 2_000, 20_000, 60_000), (CLOSE, BETWEEN, FAR, ()), ("imagenet", "given", "source", "random", "nowhere"),
             (1, 5), (3, 10), (500, 6_000), (0.0, 0.5), (False, True), sources,
         )
-        if not (start == "source" and source is NO_SOURCE)
+        if not (start == "source" and source is NO_SOURCE) and not (start == "nowhere" and source is not NO_SOURCE)
     ]  # fmt: skip
 
 
@@ -149,7 +149,8 @@ def test_scratch_has_one_verdict_and_a_reason_that_is_true_of_the_data() -> None
     ("changes", "reason", "rule"),
     [
         ({"granted": 50_000, "spaces": FAR}, "see whether transfer is needed at all", "very large: from scratch too"),
-        ({"granted": 100, "spaces": FAR, "start": "nowhere"}, "since no trained weights are there", "nothing to transfer"),
+        ({"granted": 100, **NO_SOURCE, "start": "nowhere"}, "since no trained weights are there", "nothing to transfer"),
+        ({"granted": 100, "spaces": FAR, "start": "random"}, "since random weights are asked for", "nothing to transfer"),
         ({"granted": 100, "spaces": FAR, **TINY}, "since 190 source rows teach little more", "source tiny: from scratch"),
         ({"granted": 6_000, "spaces": FAR}, "see whether transfer is needed at all",
          "transfer is worth considering below 10 % as many labels as source rows, here 11 %: from scratch too"),
@@ -183,12 +184,13 @@ def base_of(each: Findings) -> tuple[str, ...]:
             "imagenet": ("model=resnet18", "data.channels=3"),
             "source": ("model=digits_cnn",),
             "given": ("model=digits_cnn", "model.weights=outputs/a_run"),
-            "nowhere": ("model=digits_cnn", "model.weights=random"),
+            "random": ("model=digits_cnn", "model.weights=random"),
         }[each.start]
         return ("data=mnist_usps", *model, labels)
     model = {
         "imagenet": (),
         "given": ("model.weights=outputs/a_run",),
+        "random": ("model.weights=random",),
         "nowhere": ("model=lenet", "data.image_size=28"),
     }[each.start]
     return ("data=folder", "data.target.root=photos", *model, labels)
@@ -259,6 +261,7 @@ def test_figures_without_a_catch_have_no_note() -> None:
         ({"granted": 50_000, "spaces": FAR}, "dann", "leave little that rows without labels could add"),
         ({"granted": 100, **NO_SOURCE, **IMAGENET}, "dann", "need a source"),
         ({"granted": 100, **NO_SOURCE, "start": "nowhere"}, "fine_tune", "model=resnet18 has ImageNet's"),
+        ({"granted": 100, "spaces": FAR, "start": "random"}, "fine_tune", "and model.weights=random asks for none"),
         ({"granted": 100, "spaces": FAR, **TINY}, "dann", "too few to adapt from"),
     ],
 )

@@ -80,7 +80,7 @@ def test_too_few_rows_give_no_distance(config: Config) -> None:
         (("data=mnist_usps", "model=lenet"), "source"),
         (("data=mnist_usps", "model=resnet18"), "imagenet"),
         (("data=mnist_usps", "model=lenet", "model.weights=runs/a"), "given"),
-        (("data=mnist_usps", "model=lenet", "model.weights=random"), "nowhere"),
+        (("data=mnist_usps", "model=lenet", "model.weights=random"), "random"),
         (("data=mnist_usps", "model=resnet18", "model.weights=source"), "source"),
         (("data=folder", "data.target.root=photos", "model=lenet"), "nowhere"),
         (("data=folder", "data.target.root=photos"), "imagenet"),

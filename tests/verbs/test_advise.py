@@ -124,6 +124,14 @@ def photos(tmp_path: Path) -> Path:
     return trained_runs.photos(tmp_path / "photos", shade=0, count=12)
 
 
+@pytest.mark.slow
+def test_random_weights_that_are_asked_for_are_not_told_as_missing(advise: Run) -> None:
+    code, out, _ = advise(*PAIR, "model.weights=random", "data.target_labels=5", "--quick")
+    assert code == 0
+    assert "to start from   random weights, as model.weights=random asks" in out
+    assert "fine_tune, progressive: start from trained weights, and model.weights=random asks for none" in out
+
+
 NETWORK = ("model=lenet", "data.image_size=28", "device=cpu", "--quick")
 
 

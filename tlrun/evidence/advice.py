@@ -105,7 +105,7 @@ def _moves(found: Findings) -> tuple[Move, ...]:
     moves: tuple[Move, ...]
     if size == "none":
         moves = _WITHOUT_LABELS[found.closeness] if found.has_source else ()
-    elif found.start == "nowhere":
+    elif not found.has_trained_start:
         moves = ("dann", "scratch") if found.has_source and size == "small" else ("scratch",)
     elif found.has_tiny_source and not found.has_own_features:
         moves = ("scratch", "whole")
@@ -173,9 +173,10 @@ def _recommendation(move: Move, found: Findings) -> Recommendation:
 def _alone(found: Findings) -> tuple[str, str]:
     """Why to train on the target alone where it has not very many labels, and by which rule."""
     held = "what transfer is held against in Yosinski et al. 2014, arXiv:1411.1792"
-    if found.start == "nowhere":
+    if not found.has_trained_start:
+        why = "random weights are asked for" if found.start == "random" else "no trained weights are there"
         return (
-            "learn from them alone, since no trained weights are there",
+            f"learn from them alone, since {why}",
             f"nothing to transfer: from scratch ({held})",
         )
     if found.has_tiny_source:
@@ -202,7 +203,7 @@ def _opened(found: Findings) -> tuple[tuple[str, ...], str, str]:
         return ("strategy.train=head", *bottleneck), f", above frozen features{why}{then}", small
     if size == "small":
         return (), then, f"{small}, here the features are adapted too, since they are the source's alone"
-    if size == "medium" and found.start != "nowhere":
+    if size == "medium" and found.has_trained_start:
         by = f"medium and different: progressive with adaptation ({BY_SIZE})"
         if found.stages + 2 > found.epochs:  # the head, each stage and the fine-tuning need an epoch
             return _top(found), f", in the top stages{then}", by
@@ -249,6 +250,8 @@ def _avoided(found: Findings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield TUNING, "learn from target labels, and none is granted; data.target_labels=N grants N a class"
     if not found.has_source:
         yield ("source_only", *ADAPTING), "need a source; name one with domain@data.source=NAME"
+    if found.start == "random" and size != "none":
+        yield TUNING[:3], "start from trained weights, and model.weights=random asks for none"
     if found.start == "nowhere" and size != "none":
         yield TUNING[:3], "start from trained weights, and there are none; model=resnet18 has ImageNet's"
     if found.has_tiny_source and size != "none":

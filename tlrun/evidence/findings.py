@@ -10,6 +10,7 @@ from typing import Literal
 
 Size = Literal["none", "small", "medium", "large", "very large"]
 Closeness = Literal["similar", "between", "different", "unknown"]
+Start = Literal["imagenet", "given", "source", "random", "nowhere"]
 
 SMALL_PER_CLASS = 100
 """Fewer target labels a class are few, and a linear head is what they can fit: sets of 10 to 100 a class (Office-31,
@@ -57,10 +58,10 @@ class Findings:
 
     source_rows, target_rows: training rows, the first 0 without a source; granted: target labels for training;
     test_labels: target test rows with a label. start: where trained weights come from: ImageNet's, the path that was
-    given, a model to be trained on the source, or nowhere. stages: of the backbone, that learn. imbalance: rows of the
-    commonest class over those of the rarest, of the labels that may be read. shares_moved: total variation between the
-    class shares of source and target, by all target labels where these are granted (shares_exact) or else by a probe.
-    spaces: the last one decides.
+    given, a model to be trained on the source; `random` where random ones are asked for, `nowhere` where there are none.
+    stages: of the backbone, that learn. imbalance: rows of the commonest class over those of the rarest, of the labels
+    that may be read. shares_moved: total variation between the class shares of source and target, by all target labels
+    where these are granted (shares_exact) or else by a probe. spaces: the last one decides.
     """
 
     classes: int
@@ -69,7 +70,7 @@ class Findings:
     granted: int
     test_labels: int
     transductive: bool
-    start: Literal["imagenet", "given", "source", "nowhere"]
+    start: Start
     stages: int
     has_batch_norm: bool
     has_bottleneck: bool
@@ -95,6 +96,10 @@ class Findings:
     @property
     def has_tiny_source(self) -> bool:
         return self.has_source and self.source_rows < TINY_SOURCE_PER_CLASS * self.classes
+
+    @property
+    def has_trained_start(self) -> bool:
+        return self.start not in ("random", "nowhere")
 
     @property
     def has_own_features(self) -> bool:

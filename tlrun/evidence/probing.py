@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,14 +22,12 @@ from tlrun.data.domain import DomainPair, Part
 from tlrun.engine.pace import Pace, pace
 from tlrun.engine.runtime import seed_everything
 from tlrun.evidence import spaces
-from tlrun.evidence.findings import Findings, SpaceFound
+from tlrun.evidence.findings import Findings, SpaceFound, Start
 from tlrun.experiment import build_engine, untrained
 from tlrun.metrics.distance import mmd_test, proxy_a_distance
 from tlrun.metrics.probes import FOLDS, Probes, probe
 from tlrun.models.transfer import build_model
 from tlrun.run import RunFolder
-
-Start = Literal["imagenet", "given", "source", "nowhere"]
 
 LEAST_ROWS = 10
 """Fewer rows of a domain give no distance."""
@@ -45,7 +42,7 @@ def start_of(config: ExperimentConfig) -> Start:
         if config.model.has_imagenet_weights:
             return "imagenet"
         return "nowhere" if config.data.source is None else "source"
-    named: dict[str, Start] = {"imagenet": "imagenet", "source": "source", "random": "nowhere"}
+    named: dict[str, Start] = {"imagenet": "imagenet", "source": "source", "random": "random"}
     return named.get(weights, "given")
 
 

@@ -229,6 +229,7 @@ def _found_lines(content: dict[str, Any]) -> Iterator[str]:
         "imagenet": "ImageNet weights",
         "given": "the weights that were given",
         "source": "a model trained on the source (this network has no ImageNet weights)",
+        "random": "random weights, as model.weights=random asks",
         "nowhere": "nothing: no ImageNet weights, no source",
     }
     yield f"  to start from   {starts[found['start']]}"
