@@ -143,6 +143,28 @@ def test_each_kind_of_wrong_override_is_told_with_what_may_be_meant() -> None:
     assert sorted(problems(*expected)) == sorted(f"{override}: {why}" for override, why in expected.items())
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+data=mnist_usps",
+        "++model=lenet",
+        "+experiment=mnist_usps_dann",
+        "+domain@data.source=usps",
+        "+hydra/launcher=basic",
+    ],
+)
+def test_a_plus_before_a_group_that_is_there_is_told(override: str) -> None:
+    more = () if override.startswith("+data") else ("data=mnist_usps",)
+    said = f"{override}: this group is there already; write {override.lstrip('+')}, without +"
+    assert said in problems(*more, override)
+
+
+def test_a_plus_is_not_blamed_where_the_choice_is_wrong() -> None:
+    assert problems("data=mnist_usps", "+model=lenett")[0].startswith(
+        "+model=lenett: no such model; did you mean lenet?"
+    )
+
+
 @pytest.mark.slow
 def test_keys_that_another_choice_would_have_say_what_is_chosen() -> None:
     assert problems("optim=sgd", "optim.alpha=3", "strategy=source_only", "strategy.weight=3") == [

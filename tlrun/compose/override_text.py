@@ -55,15 +55,20 @@ def choice_problem(override: Override, options: Sequence[str], choices: Mapping[
     key, group = bare_key(override), override.key_or_group
     if override.is_delete():
         return None
+    plain = str(override.input_line).lstrip("+")
     if key not in choices and not override.is_add():
         if places := places_of(group, choices):
             ways = [f"{place}={override.get_value_element_as_str()}" for place in places]
             return f"{override.input_line}: say where: {' or '.join(ways)}"
-        return f"{override.input_line}: nothing is chosen from this group by default; write +{override.input_line}"
+        return f"{override.input_line}: nothing is chosen from this group by default; write +{plain}"
     value = override.value()
     names = value if isinstance(value, list) else [value]
     wrong = [name for name in names if not isinstance(name, str) or name.removesuffix(".yaml") not in options]
-    return f"{override.input_line}: no such {noun(group)}{unknown(str(wrong[0]), options)}" if wrong else None
+    if wrong:
+        return f"{override.input_line}: no such {noun(group)}{unknown(str(wrong[0]), options)}"
+    if key in choices and plain != override.input_line:
+        return f"{override.input_line}: this group is there already; write {plain}, without +"
+    return None
 
 
 def package_problem(override: Override, choices: Mapping[str, Any]) -> str:
