@@ -166,6 +166,18 @@ def test_a_small_target_beside_a_small_source_is_not_told_that_scratch_may_do() 
     assert ("scratch",) in [each.strategies for each in advice.avoided] and advice.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("alone", "source_rows", "expected"), [(0.99, 900, True), (0.82, 900, False), (0.99, 1_001, False)]
+)
+def test_scratch_is_left_open_where_many_labels_teach_a_probe_more_than_the_source(
+    alone: float, source_rows: int, expected: bool
+) -> None:
+    spaces = (space(mmd=0.6, a_distance=1.9, target_accuracy=0.82, granted_accuracy=alone),)
+    advice = advise(found(granted=100, source_rows=source_rows, spaces=spaces))
+    assert (("scratch",) not in [each.strategies for each in advice.avoided]) == expected
+    assert any("scratch may do as well" in note for note in advice.notes) == expected
+
+
 def test_what_cannot_run_is_never_advised() -> None:
     needs_labels = {"feature_extract", "fine_tune", "progressive", "scratch"}
     for each in grid():

@@ -240,7 +240,17 @@ def per_class(found: Findings) -> str:
 
 def _is_too_few_for_scratch(found: Findings) -> bool:
     """Whether the granted labels are too few for random weights, and trained ones are there."""
-    return found.size in ("small", "medium") and "scratch" not in _moves(found)
+    return found.size in ("small", "medium") and "scratch" not in _moves(found) and not _learns_alone(found)
+
+
+def _learns_alone(found: Findings) -> bool:
+    """Whether the granted labels are no small part of the source's rows, and teach a probe more than the source does."""
+    if not found.spaces or (found.share_of_source or 0) < TRANSFER_SHARE:
+        return False
+    space = found.spaces[-1]
+    if space.granted_accuracy is None or space.target_accuracy is None or not found.judges_by_labels(space):
+        return False
+    return space.granted_accuracy > space.target_accuracy
 
 
 def _avoided(found: Findings) -> Iterator[tuple[tuple[str, ...], str]]:
