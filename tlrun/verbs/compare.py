@@ -18,8 +18,8 @@ EPILOG = """\
 Runs what is missing of the strategies, the floor (source_only), the ceiling (target_only) and, where target labels are
 granted, scratch; all with the same budget, splits and seeds. Then it shows the tables of `tlrun report` on these runs.
 Given again, the command goes on where it was cut off, or shows the tables once more. A run that is done and whose
-settings, summary or data card cannot be read is named, left out, and the exit code is 1; any other file that it has lost
-is named where something would be told from it.
+settings, summary or data card cannot be read is named, left out, and the exit code is 1; any other file that it has
+lost is named where something would be told from it.
 
   seeds=5          seeds 0 to 4 (3 without it, 200 at most); seeds=3,4,9 are these; seeds=7, is the one
   labels=1,5,10    every run at each of these grants of target labels a class; else data.target_labels as it is
