@@ -82,7 +82,7 @@ def find_faults(
     for domain in domains.values():
         found += [*_gaps(domain), *_imbalance(domain)]
     seen = _looked_at(domains)
-    for each in seen if with_bad in (None, domains) else _looked_at(with_bad):
+    for each in seen if with_bad is None or with_bad is domains else _looked_at(with_bad):
         found += _damaged(each)
     for each in seen:
         found += [*_constant(each), *_tiny(each), *_copies_within(each)]
